@@ -1,0 +1,83 @@
+# Every target makes the virtual environment it needs, from pinned constraints; a second call finds it made.
+PYTHON ?= python3
+NEWEST_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) python3.13)
+VENV := .venv
+VENV_PEERS := .venv-peers
+VENV_NEWEST := .venv-newest
+BIN := $(VENV)/bin
+PROJECT := pyproject.toml constraints.txt
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all test-newest test-peers lint format bench lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rnnjax needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each set of extras; a set that contains another touches its stamp too.
+$(VENV)/.experiments: $(PROJECT) | $(VENV)/bin/python
+	@echo "Installing rnnjax with what the experiments need into $(VENV) (about a minute)"
+	$(BIN)/python $(PIP_INSTALL) --editable '.[experiments]'
+	@touch $@
+
+$(VENV)/.test: $(PROJECT) | $(VENV)/bin/python
+	@echo "Installing rnnjax with what the tests need into $(VENV) (about a minute)"
+	$(BIN)/python $(PIP_INSTALL) --editable '.[test]'
+	@touch $(VENV)/.experiments $@
+
+$(VENV)/.dev: $(PROJECT) | $(VENV)/bin/python
+	@echo "Installing rnnjax with what development needs into $(VENV) (about a minute)"
+	$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
+	@touch $(VENV)/.experiments $(VENV)/.test $@
+
+$(VENV_PEERS)/.peers: $(PROJECT)
+	@echo "Installing the other frameworks into $(VENV_PEERS) (PyTorch is large)"
+	$(PYTHON) -m venv $(VENV_PEERS)
+	$(VENV_PEERS)/bin/python $(PIP_INSTALL) --editable '.[peers]'
+	@touch $@
+
+$(VENV_NEWEST)/.test: $(PROJECT)
+	$(NEWEST_PYTHON) -m venv $(VENV_NEWEST)
+	$(VENV_NEWEST)/bin/python $(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+demo: $(VENV)/.experiments ## Train a character language model on Shakespeare, and show that it learned
+	$(BIN)/python -m experiments.character_language_model train --preset demo
+
+test: $(VENV)/.test ## Set up, and run the tests (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.test test-newest ## All tests, slow ones included, also on the newest Python and JAX
+	$(BIN)/python -m pytest -m 'not peers'
+
+test-newest: $(VENV_NEWEST)/.test
+	$(VENV_NEWEST)/bin/python -m pytest -m 'not peers'
+
+test-peers: $(VENV_PEERS)/.peers ## Compare live with PyTorch and other peers
+	$(VENV_PEERS)/bin/python -m pytest -m peers
+
+lint: $(VENV)/.dev ## Format check, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(VENV)/.dev ## Format, and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.experiments ## Scan against unrolled, and every other plan
+	$(BIN)/python -m benchmarks.scan_vs_unrolled
+
+lock: ## Write constraints.txt anew (uses uv)
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet uv
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+	  --extra dev --extra all --output-file constraints.txt pyproject.toml
+	rm -rf .venv-lock
+
+clean: ## Remove the virtual environments and caches
+	rm -rf $(VENV) $(VENV_PEERS) $(VENV_NEWEST) .pytest_cache .ruff_cache
