@@ -227,7 +227,8 @@ def test_the_host_runs_ahead_but_not_far(leaky):
             return self
 
     def train_step(state, batch):
-        return state, {"loss": Scalar(batch)}
+        metrics: dict[str, Any] = {"loss": Scalar(batch)}
+        return state, metrics
 
     def batch_at(step):
         asked_at[step] = len(set(finished))
