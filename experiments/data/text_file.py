@@ -18,13 +18,14 @@ _SPLIT_NAMES = {
 
 
 def load(path: str | Path) -> datasets.DatasetDict:
-    """Rows {"title": string, "text": string} of a UTF-8 text file, or of the .txt files of a folder.
+    """Rows {"title": string, "text": string} of a UTF-8 text file, or of the .txt files ia folder.
 
     One file is cut by position: the first 90 % of its characters are train, the next 5 %
-    validation, the last 5 % test. In a folder each file is one document. If a file's name ends in train, valid,
-    val, validation, dev or test (`ptb.valid.txt`), all names must, and they say the split; a folder
-    without the test part then gives no split "test". Otherwise the files are split in the order of
-    their names: the last twentieth, one at least, is test, the twentieth before it validation.
+    validation, the last 5 % test. In a folder each file is one document. If a file's name ends in
+    train, valid, val, validation, dev or test (`ptb.valid.txt`), all names must, and they say the
+    split; a folder without the test part then gives no split "test". Otherwise the files are split
+    in the order of their names: the last twentieth, one at least, is test, the twentieth before it
+    validation.
 
     Raises:
         ValueError: nothing is there, it is not UTF-8, or it is too little for three splits.

@@ -1,7 +1,7 @@
 """A text corpus of the Hugging Face hub, by its id: the field's standard benchmarks.
 
-Wikitext in its four configurations and its like hold one line of text a row, in a column "text"; the
-lines of a split are joined into one document, as their published scores are computed.
+Wikitext in its four configurations and its like hold one line of text a row, in a column "text";
+the lines of a split are joined into one document, as their published scores are computed.
 """
 
 import datasets
