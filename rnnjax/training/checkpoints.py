@@ -380,8 +380,10 @@ def _like(leaf: Any, value: np.ndarray | None) -> Any:
     if type(leaf) in _PYTHON_SCALARS:
         assert value is not None
         return type(leaf)(value.item())
-    if isinstance(leaf, np.ndarray | np.generic):
-        return np.zeros(leaf.shape, leaf.dtype) if value is None else value[()]
+    if isinstance(leaf, np.generic):
+        return np.asarray(value)[()]
+    if isinstance(leaf, np.ndarray):
+        return np.zeros(leaf.shape, leaf.dtype) if value is None else value
     # A copy: a training step donates this buffer, which must not be numpy's.
     array = jnp.zeros(leaf.shape, leaf.dtype) if value is None else jnp.array(value, copy=True)
     if _is_key(leaf):

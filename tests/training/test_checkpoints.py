@@ -39,6 +39,7 @@ def test_every_kind_of_leaf_returns_as_it_was(tmp_path):
         "bfloat16": jnp.asarray([1.5, np.nan], jnp.bfloat16),
         "float64": np.asarray([0.1, -0.0, np.inf]),
         "int64": np.int64(2**40),
+        "zero-dimensional": np.asarray(3, np.int16),
         "empty": jnp.zeros((0, 3), jnp.float32),
         "odd / name's": np.asarray([True, False]),
         "python": (7, 0.1, True, None),
