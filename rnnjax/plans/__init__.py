@@ -1,0 +1,19 @@
+"""How a recurrence is run along time, one file each. A new plan is a file and a line below."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from rnnjax.plans.checkpointed import checkpointed as _checkpointed
+from rnnjax.plans.checkpointed import checkpointed_in
+from rnnjax.plans.fused import fused as _fused
+from rnnjax.plans.protocol import Plan
+from rnnjax.plans.reference import reference as _reference
+from rnnjax.plans.unrolled import unrolled as _unrolled
+from rnnjax.plans.unrolled import unrolled_by
+
+REGISTRY: Mapping[str, Plan] = MappingProxyType(
+    {plan.name: plan for plan in (_reference, _unrolled, _fused, _checkpointed)}
+)
+"""Name -> record. `auto` is no plan but a choice among these, see `rnnjax.plans.choose`."""
+
+__all__ = ["REGISTRY", "Plan", "checkpointed_in", "unrolled_by"]

@@ -1,0 +1,88 @@
+"""Cutting time into equal segments, for the plans that work segment by segment."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from rnnjax.plans.protocol import Inputs
+from rnnjax.recurrences.protocol import Carry
+
+
+def segment_length(time_steps: int, longest: int) -> int:
+    """The longest divisor of T up to `longest` if it is at least half of that, else `longest`.
+
+    A divisor spares the program a second, shorter copy of the segment for the remainder.
+    """
+    if time_steps <= longest:
+        return time_steps
+    for length in range(longest, (longest + 1) // 2 - 1, -1):
+        if time_steps % length == 0:
+            return length
+    return longest
+
+
+def scan_segments(
+    body: Callable[[Any, Any], tuple[Any, Any]],
+    carry: Any,
+    along_time: Any,
+    length: int,
+    reverse: bool,
+    of_segments: Any = (),
+) -> tuple[Any, Any]:
+    """Scan a body over equal segments of time instead of over steps.
+
+    Args:
+        body: `(carry, (slices (K, ...), of_segment (...))) -> (carry, out)`.
+        carry: What goes from segment to segment.
+        along_time: A pytree of `(T, ...)`.
+        length: K, a divisor of T.
+        reverse: Whether the last segment goes first.
+        of_segments: A pytree of `(T / K, ...)`.
+
+    Returns:
+        The last carry, and the outputs stacked along a new leading axis of T / K.
+    """
+    time_steps = jax.tree.leaves(along_time)[0].shape[0]
+    count = time_steps // length
+    if count == 1:  # spare the program a loop of one round
+        carry, out = body(carry, (along_time, jax.tree.map(lambda a: a[0], of_segments)))
+        return carry, jax.tree.map(lambda a: a[None], out)
+    segments = jax.tree.map(lambda a: a.reshape(count, length, *a.shape[1:]), along_time)
+    return lax.scan(body, carry, (segments, of_segments), reverse=reverse)
+
+
+def join_segments(out: Any) -> Any:
+    """`(T / K, K, ...) -> (T, ...)`, leaf by leaf."""
+    return jax.tree.map(lambda a: a.reshape(a.shape[0] * a.shape[1], *a.shape[2:]), out)
+
+
+def in_whole_segments(
+    run: Callable[[Inputs], tuple[Carry, Array]], inputs: Inputs, length: int, reverse: bool
+) -> tuple[Carry, Array]:
+    """Run on the part of time that `length` divides and on the remainder, if any, one by one."""
+    time_steps = inputs.xs.shape[0]
+    whole = time_steps - time_steps % length
+    if whole in (0, time_steps):
+        return run(inputs)
+
+    def part(carry: Carry, times: slice) -> tuple[Carry, Array]:
+        return run(
+            inputs._replace(
+                xs=inputs.xs[times],
+                carry=carry,
+                valid=None if inputs.valid is None else inputs.valid[times],
+                resets=None if inputs.resets is None else inputs.resets[times],
+            )
+        )
+
+    early, late = slice(None, whole), slice(whole, None)
+    if reverse:
+        carry, late_ys = part(inputs.carry, late)
+        carry, early_ys = part(carry, early)
+    else:
+        carry, early_ys = part(inputs.carry, early)
+        carry, late_ys = part(carry, late)
+    return carry, jnp.concatenate([early_ys, late_ys])

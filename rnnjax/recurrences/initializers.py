@@ -1,0 +1,80 @@
+"""How the weights of a recurrence begin."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+Initializer = Callable[..., Array]
+"""`(key, shape, dtype) -> array`, as in `jax.nn.initializers`."""
+
+
+class Initializers(NamedTuple):
+    """What each gate's block is drawn from; fans and orthogonality are those of the block."""
+
+    input: Initializer = jax.nn.initializers.glorot_uniform()  # (I, H)
+    recurrent: Initializer = jax.nn.initializers.orthogonal()  # (H, H)
+    bias: Initializer = jax.nn.initializers.zeros  # (H,)
+
+
+DEFAULT_INITIALIZERS = Initializers()
+
+
+def per_gate(
+    initializer: Initializer, key: Array, gates: int, shape: tuple[int, ...], dtype: DTypeLike
+) -> Array:
+    """Draw each gate's block by itself and stack the gates on the last axis.
+
+    Args:
+        initializer: `(key, shape, dtype) -> array`.
+        key: A random key.
+        gates: How many.
+        shape: Of one gate, `(..., H)`.
+        dtype: Of the result.
+
+    Returns:
+        `(..., gates * H)`.
+    """
+    keys = jax.random.split(key, gates)
+    return jnp.concatenate([initializer(k, shape, dtype) for k in keys], axis=-1)
+
+
+def draw_weights(
+    key: Array,
+    gates: int,
+    input_size: int,
+    hidden_size: int,
+    dtype: DTypeLike,
+    initializers: Initializers,
+) -> tuple[Array, Array, Array]:
+    """Draw the usual three: input weights, recurrent weights and a bias.
+
+    Args:
+        key: A random key.
+        gates: How many are stacked on the last axis.
+        input_size: I.
+        hidden_size: H.
+        dtype: Floating.
+        initializers: What each gate's block is drawn from.
+
+    Returns:
+        `(I, gates * H)`, `(H, gates * H)` and `(gates * H,)`.
+
+    Raises:
+        ValueError: A size is not an integer or below one.
+        TypeError: The dtype is not floating.
+    """
+    for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{name}: got {size!r}, expected an integer of at least 1")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype: got {jnp.dtype(dtype).name}, expected a floating dtype")
+    key_x, key_h, key_b = jax.random.split(key, 3)
+    return (
+        per_gate(initializers.input, key_x, gates, (input_size, hidden_size), dtype),
+        per_gate(initializers.recurrent, key_h, gates, (hidden_size, hidden_size), dtype),
+        per_gate(initializers.bias, key_b, gates, (hidden_size,), dtype),
+    )
