@@ -1,5 +1,6 @@
 import io
 import math
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -21,9 +22,8 @@ def test_the_rate_forgets_a_slow_start():
     rate = Rate(window=10.0)
     assert math.isnan(rate.update(0.0, 1))
     assert rate.update(100.0, 2) == pytest.approx(0.01)
-    for second in range(101, 121):
-        latest = rate.update(float(second), 2 + 5 * (second - 100))
-    assert latest == pytest.approx(5.0)
+    rates = [rate.update(100.0 + second, 2 + 5 * second) for second in range(1, 21)]
+    assert rates[-1] == pytest.approx(5.0)
 
 
 def test_a_line_says_step_loss_rate_and_time_left():
@@ -63,5 +63,6 @@ def test_a_terminal_gets_a_bar(monkeypatch, is_terminal, kind):
 
 @pytest.mark.parametrize("name", ["total_steps", "items_per_step", "seconds"])
 def test_a_bad_number_is_named(name):
+    numbers: dict[str, Any] = {"total_steps": 1, name: 0}
     with pytest.raises(ValueError, match=f"^{name}: got 0, expected above 0"):
-        make_progress(**({"total_steps": 1} | {name: 0}))
+        make_progress(**numbers)
