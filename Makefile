@@ -34,10 +34,10 @@ $(VENV)/.dev: $(PROJECT) | $(VENV)/bin/python
 	$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.experiments $(VENV)/.test $@
 
-$(VENV_PEERS)/.peers: $(PROJECT)
+$(VENV_PEERS)/.peers: $(PROJECT) constraints-peers.txt
 	@echo "Installing the other frameworks into $(VENV_PEERS) (PyTorch is large)"
 	$(PYTHON) -m venv $(VENV_PEERS)
-	$(VENV_PEERS)/bin/python $(PIP_INSTALL) --editable '.[peers]'
+	$(VENV_PEERS)/bin/python $(PIP_INSTALL) --constraint constraints-peers.txt --editable '.[peers]'
 	@touch $@
 
 $(VENV_NEWEST)/.test: $(PROJECT)
