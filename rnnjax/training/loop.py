@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,12 +114,14 @@ def train(
 
     A checkpoint is saved every `checkpoint_every` steps, after an evaluation that is the best
     yet, at the end, and on SIGINT or SIGTERM (when called in the main thread): the step
-    begun is finished first. A second signal leaves at once by KeyboardInterrupt.
+    begun is finished first, an evaluation due after it is left out. A second signal leaves at
+    once by KeyboardInterrupt.
 
     Args:
         state: where to start.
         train_step: made by `make_train_step`.
-        batch_at: step -> batch, deterministic.
+        batch_at: step -> batch, deterministic, in arrays not written to afterwards: the device
+            may still read them.
         total_steps: the step at which training is complete.
         evaluate: state -> metrics by name, each a number; it must not consume the state.
         evaluate_every: steps between evaluations; the last step is always evaluated.
@@ -242,10 +244,7 @@ class _Interval:
         rate = self._timed_steps / (now - self._clock) if self._timed_steps else math.nan
         skipped = sum(int(metrics["skipped"]) for metrics in steps)
         kept = [metrics for metrics in steps if not metrics["skipped"]]
-        self.last = {
-            name: float(np.mean([metrics[name] for metrics in kept])) if kept else math.nan
-            for name in steps[-1]
-        }
+        self.last = {name: _mean([metrics[name] for metrics in kept]) for name in steps[-1]}
         if "learning_rate" in self.last:
             self.last["learning_rate"] = float(steps[-1]["learning_rate"])
         self.last |= {"skipped": float(skipped), "steps_per_second": rate}
@@ -277,6 +276,8 @@ def _signals_noted() -> Iterator[_Signals]:
         os.write(2, b"\nfinishing the step and saving; once more to leave at once\n")
 
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A signal ignored from the start (a background job of a script) stays ignored.
+    previous = {number: old for number, old in previous.items() if old is not signal.SIG_IGN}
     try:
         for number in previous:
             signal.signal(number, note)
@@ -285,6 +286,10 @@ def _signals_noted() -> Iterator[_Signals]:
         for number, handler in previous.items():
             # None is a handler that was not installed from Python, and cannot be put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _mean(values: Sequence[np.ndarray]) -> float:
+    return float(np.mean(values, dtype=np.float64)) if values else math.nan
 
 
 def _as_floats(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -112,6 +112,16 @@ def test_a_signal_in_the_last_evaluation_is_not_lost(leaky):
     assert checkpoints.saved[2][1] == {"loss": 1.0}
 
 
+def test_an_ignored_signal_stays_ignored(leaky):
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        batch_at = raising_batch(leaky, 0, signal.SIGINT)
+        assert train(leaky.state(), leaky.step, batch_at, total_steps=2).step == 2
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 def test_outside_the_main_thread_handlers_stay_as_they_are(leaky):
     seen = []
 
