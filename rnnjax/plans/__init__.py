@@ -6,6 +6,7 @@ from types import MappingProxyType
 from rnnjax.plans.checkpointed import checkpointed as _checkpointed
 from rnnjax.plans.checkpointed import checkpointed_in
 from rnnjax.plans.fused import fused as _fused
+from rnnjax.plans.fused import fused_by
 from rnnjax.plans.protocol import Plan
 from rnnjax.plans.reference import reference as _reference
 from rnnjax.plans.unrolled import unrolled as _unrolled
@@ -16,4 +17,4 @@ REGISTRY: Mapping[str, Plan] = MappingProxyType(
 )
 """Name -> record. `auto` is no plan but a choice among these, see `rnnjax.plans.choose`."""
 
-__all__ = ["REGISTRY", "Plan", "checkpointed_in", "unrolled_by"]
+__all__ = ["REGISTRY", "Plan", "checkpointed_in", "fused_by", "unrolled_by"]

@@ -8,7 +8,7 @@ import jax
 from jax import Array
 
 from rnnjax.plans import fused
-from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan
+from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, at_least_one
 from rnnjax.plans.segments import in_whole_segments, join_segments, scan_segments
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
@@ -62,8 +62,7 @@ def checkpointed_in(segments: int) -> Plan:
     Raises:
         ValueError: `segments` is not an integer or below one.
     """
-    if not isinstance(segments, int) or isinstance(segments, bool) or segments < 1:
-        raise ValueError(f"segments: got {segments!r}, expected an integer of at least 1")
+    at_least_one("segments", segments)
     return Plan(
         name=f"checkpointed_in({segments})",
         summary=f"{segments} segments, each computed again in the backward pass",

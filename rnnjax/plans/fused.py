@@ -1,7 +1,8 @@
 """The projection hoisted into large products, and a backward pass written by hand."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from jax import Array, lax
 from rnnjax.plans.aliases import first_equal_output
 from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
 from rnnjax.plans.masking import enter, leave, per_step, select, zero_unless
-from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan
+from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, at_least_one
 from rnnjax.plans.segments import (
     in_whole_segments,
     join_segments,
@@ -294,3 +295,14 @@ fused = Plan(
     derivatives=FIRST_ORDER_REVERSE,
     cost="saves the carry alone; a gradient recomputes projections and gates by segments",
 )
+
+
+@lru_cache
+def fused_by(steps: int) -> Plan:
+    """The fused plan with segments of at most `steps` steps, to tune it to another machine.
+
+    Raises:
+        ValueError: `steps` is not an integer or below one.
+    """
+    at_least_one("steps", steps)
+    return replace(fused, name=f"fused_by({steps})", run=partial(run, longest_segment=steps))

@@ -72,3 +72,13 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<plan {self.name}>"
+
+
+def at_least_one(name: str, value: int) -> None:
+    """Refuse an option of a plan that is not an integer or below one.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")

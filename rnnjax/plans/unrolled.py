@@ -8,7 +8,7 @@ from jax import Array
 
 from rnnjax.plans import reference
 from rnnjax.plans.masking import masked_step, per_step
-from rnnjax.plans.protocol import ANY_ORDER, Inputs, Plan
+from rnnjax.plans.protocol import ANY_ORDER, Inputs, Plan, at_least_one
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 
@@ -41,8 +41,7 @@ def unrolled_by(steps: int) -> Plan:
     Raises:
         ValueError: `steps` is not an integer or below one.
     """
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"steps: got {steps!r}, expected an integer of at least 1")
+    at_least_one("steps", steps)
     return Plan(
         name=f"unrolled_by({steps})",
         summary=f"lax.scan with {steps} steps an iteration",
