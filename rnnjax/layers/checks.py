@@ -1,0 +1,44 @@
+"""What layers ask of their sizes, dtypes and token ids."""
+
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+
+def check_size(name: str, size: object) -> None:
+    """Raise ValueError unless `size` is an integer of at least 1."""
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"{name}: got {size!r}, expected an integer of at least 1")
+
+
+def check_floating(name: str, dtype: DTypeLike) -> None:
+    """Raise TypeError unless `dtype` is floating."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{name}: got {jnp.dtype(dtype).name}, expected a floating dtype")
+
+
+def checked_ids(name: str, ids: ArrayLike, vocabulary_size: int) -> Array:
+    """The ids as an array.
+
+    Args:
+        name: What an error calls them.
+        ids: `(...)`.
+        vocabulary_size: V.
+
+    Raises:
+        TypeError: They are not integers.
+        ValueError: They are known and outside 0 … V−1.
+    """
+    ids = jnp.asarray(ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"{name}: got dtype {ids.dtype.name}, expected an integer dtype")
+    if not isinstance(ids, jax.core.Tracer) and ids.size:
+        known = np.asarray(ids)
+        if known.min() < 0 or known.max() >= vocabulary_size:
+            raise ValueError(
+                f"{name}: got values from {known.min()} to {known.max()}, "
+                f"expected 0 … {vocabulary_size - 1}"
+            )
+    return ids
