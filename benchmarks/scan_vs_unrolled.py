@@ -54,6 +54,12 @@ START_SECONDS = 300.0  # for a child to import JAX and compile a first program
 StartChild = Callable[..., AbstractContextManager[Receive]]
 
 
+def _refuse_unknown(argument: str, names: Sequence[str], known: Mapping[str, object]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{argument}: got {name!r}, expected some of {', '.join(known)}")
+
+
 @dataclass(frozen=True)
 class Config:
     """Scan against unrolled: run time, compile time and memory of every plan.
