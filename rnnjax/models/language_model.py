@@ -1,0 +1,373 @@
+"""A recurrent language model: what comes next, given all that came before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from rnnjax.decoding.sampling import check_sampling, sample_tokens
+from rnnjax.layers.checks import check_size, checked_ids
+from rnnjax.layers.deep import init_deep, initial_deep_carry, scan_deep, step_deep
+from rnnjax.layers.dense import DenseParams, apply_dense, init_dense
+from rnnjax.layers.embedding import EmbeddingParams, embed, init_embedding
+from rnnjax.losses.cross_entropy import (
+    bits_per_character,
+    cross_entropy_per_step,
+    mean_over_counted,
+    perplexity,
+    weights_of_lengths,
+)
+from rnnjax.plans.protocol import Plan
+from rnnjax.recurrences import REGISTRY
+from rnnjax.recurrences.protocol import Carry, Params, Recurrence
+from rnnjax.text.encoding import one_hot
+from rnnjax.text.streams import TextBatch
+
+DTYPES = ("bfloat16", "float16", "float32", "float64")
+
+LanguageModelState = tuple[Carry, ...]
+"""The carry of each layer, bottom first; leaves `(*B, H)`."""
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig:
+    """What a language model is made of; hashable, so it can be a static argument of `jax.jit`.
+
+    Attributes:
+        vocabulary_size: V.
+        recurrence: A name in `rnnjax.recurrences.REGISTRY`, for all layers.
+        hidden_sizes: H of each layer, bottom first.
+        embedding_size: E of a learned embedding; None is to read one-hot vectors, as the course
+            does: then the input weights of the bottom layer are the embedding.
+        dtype: Of parameters and activations, one of `DTYPES`.
+
+    Raises:
+        ValueError: A field is out of range or unknown.
+    """
+
+    vocabulary_size: int
+    recurrence: str = "lstm"
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    embedding_size: int | None = None
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        check_size("vocabulary_size", self.vocabulary_size)
+        if self.recurrence not in REGISTRY:
+            raise ValueError(
+                f"recurrence: got {self.recurrence!r}, expected one of {', '.join(REGISTRY)}"
+            )
+        if not isinstance(self.hidden_sizes, tuple) or not self.hidden_sizes:
+            raise ValueError(
+                f"hidden_sizes: got {self.hidden_sizes!r}, expected a tuple of at least one size"
+            )
+        for layer, size in enumerate(self.hidden_sizes):
+            check_size(f"hidden_sizes[{layer}]", size)
+        if self.embedding_size is not None:
+            check_size("embedding_size", self.embedding_size)
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype: got {self.dtype!r}, expected one of {', '.join(DTYPES)}")
+
+
+class LanguageModelParams(NamedTuple):
+    """The parameters of each part; a pytree."""
+
+    embedding: EmbeddingParams | None  # table (V, E); None with one-hot inputs
+    layers: tuple[Params, ...]  # L records, bottom first
+    head: DenseParams  # (H, V), (V,)
+
+
+def init_language_model(key: Array, config: LanguageModelConfig) -> LanguageModelParams:
+    """Draw the parameters.
+
+    Args:
+        key: A random key.
+        config: What the model is made of.
+
+    Raises:
+        ValueError: The dtype is float64 while `jax_enable_x64` is off.
+    """
+    dtype = jnp.dtype(config.dtype)
+    if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise ValueError("dtype: got float64 while jax_enable_x64 is off, expected it on")
+    key_embedding, key_layers, key_head = jax.random.split(key, 3)
+    embedding, input_size = None, config.vocabulary_size
+    if config.embedding_size is not None:
+        input_size = config.embedding_size
+        embedding = init_embedding(key_embedding, config.vocabulary_size, input_size, dtype=dtype)
+    layers = init_deep(
+        key_layers, _recurrence(config), input_size, config.hidden_sizes, dtype=dtype
+    )
+    head = init_dense(key_head, config.hidden_sizes[-1], config.vocabulary_size, dtype=dtype)
+    return LanguageModelParams(embedding, layers, head)
+
+
+def initial_state(
+    config: LanguageModelConfig, params: LanguageModelParams, batch_shape: tuple[int, ...]
+) -> LanguageModelState:
+    """The state before a text begins: zero carries, leaves `(*B, H)`."""
+    return initial_deep_carry(_recurrence(config), params.layers, batch_shape)
+
+
+def apply_language_model(
+    config: LanguageModelConfig,
+    params: LanguageModelParams,
+    state: LanguageModelState,
+    inputs: ArrayLike,
+    resets: ArrayLike | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    plan: str | Plan = "auto",
+) -> tuple[LanguageModelState, Array]:
+    """Read tokens, and predict after each one what comes next.
+
+    P(y^<t> | x^<1>, …, x^<t>) = softmax(logits^<t>),  logits^<t> = a^<t> W + b
+
+    One-hot inputs are made as vectors and multiplied, though their product with W_x is but a
+    gather of its rows; with an embedding it is done as one.
+
+    Args:
+        config: What the model is made of.
+        params: Its parameters.
+        state: Leaves `(*B, H)`, from `initial_state` or from the window before.
+        inputs: `(T, *B)` integer, 0 … V−1.
+        resets: `(T, *B)` bool: the state is cleared before step t.
+        lengths: `(*B,)` integer, 0 … T: what follows a row's length is read as padding; its logits
+            are b and mean nothing.
+        plan: How each layer is run, as in `rnnjax.scan`.
+
+    Returns:
+        state: Leaves `(*B, H)`, after the last token of each row.
+        logits: `(T, *B, V)`.
+
+    Raises:
+        TypeError: An argument is of the wrong kind or dtype.
+        ValueError: A shape is wrong, or a known token or length is out of range.
+    """
+    xs = _vectors(config, params, checked_ids("inputs", inputs, config.vocabulary_size))
+    state, ys = scan_deep(
+        _recurrence(config), params.layers, xs, state, lengths=lengths, resets=resets, plan=plan
+    )
+    return state, apply_dense(params.head, ys)
+
+
+def step_language_model(
+    config: LanguageModelConfig,
+    params: LanguageModelParams,
+    state: LanguageModelState,
+    token: ArrayLike,
+) -> tuple[LanguageModelState, Array]:
+    """Read one token, and predict the next: one step of `apply_language_model`.
+
+    Args:
+        config: What the model is made of.
+        params: Its parameters.
+        state: Leaves `(*B, H)`.
+        token: `(*B,)` integer, 0 … V−1.
+
+    Returns:
+        state: Leaves `(*B, H)`.
+        logits: `(*B, V)`.
+
+    Raises:
+        TypeError: The token is not integer.
+        ValueError: A known token is outside 0 … V−1.
+    """
+    x = _vectors(config, params, checked_ids("token", token, config.vocabulary_size))
+    state, y = step_deep(_recurrence(config), params.layers, state, x)
+    return state, apply_dense(params.head, y)
+
+
+def language_model_loss(
+    config: LanguageModelConfig,
+    params: LanguageModelParams,
+    state: LanguageModelState,
+    batch: TextBatch,
+    key: Array,
+    *,
+    plan: str | Plan = "auto",
+) -> tuple[Array, tuple[LanguageModelState, Mapping[str, Array]]]:
+    """The course's loss of a window, summed over time, and averaged over the batch.
+
+    loss = (1/B) Σ_b Σ_t L^<t>,  L^<t> = −log P(y^<t> | what came before), weighted
+
+    Thus each token of a corpus weighs the same, in whatever window it stands, and the gradient
+    does not grow with B; it does grow with T, so a `clip_norm` should be chosen in proportion.
+    `functools.partial(language_model_loss, config)` is the loss function of `rnnjax.training`;
+    its memory is the state, carried from window to window (truncated BPTT).
+
+    Args:
+        config: What the model is made of.
+        params: Its parameters.
+        state: Leaves `(B, H)`.
+        batch: T steps of B streams.
+        key: Unused: nothing here is random.
+        plan: How each layer is run.
+
+    Returns:
+        loss: `()`, nats per stream.
+        state: Leaves `(B, H)`.
+        metrics: `()` each: `cross_entropy` (mean, nats per token that counts),
+            `bits_per_character` and `perplexity` of that mean, and to be added up over windows
+            `nats` (Σ L^<t>) and `tokens` (Σ weights).
+
+    Raises:
+        TypeError: As `apply_language_model`.
+        ValueError: As `apply_language_model`, or the targets' or weights' shape or range is wrong.
+    """
+    del key
+    state, logits = apply_language_model(
+        config, params, state, batch.inputs, batch.resets, plan=plan
+    )
+    losses = cross_entropy_per_step(logits, batch.targets, batch.weights)
+    nats = jnp.sum(losses)
+    tokens = jnp.sum(jnp.asarray(batch.weights, losses.dtype))
+    mean = mean_over_counted(nats, tokens)
+    metrics = {
+        "cross_entropy": mean,
+        "bits_per_character": bits_per_character(mean),
+        "perplexity": perplexity(mean),
+        "nats": nats,
+        "tokens": tokens,
+    }
+    rows = losses.size // losses.shape[0]
+    return nats / rows, (state, metrics)
+
+
+def text_log_probability(
+    config: LanguageModelConfig,
+    params: LanguageModelParams,
+    tokens: ArrayLike,
+    begin_id: int,
+    *,
+    lengths: ArrayLike | None = None,
+    plan: str | Plan = "auto",
+) -> Array:
+    """How probable the model holds a text, token by token.
+
+    log P(y^<t> | y^<1>, …, y^<t-1>); their sum over t is log P(y^<1>, …, y^<Ty>)
+
+    The text stands by itself: the state is zero and the first token is predicted from `begin_id`,
+    x^<1> = begin, x^<t> = y^<t-1>.
+
+    Args:
+        config: What the model is made of.
+        params: Its parameters.
+        tokens: `(Ty, *B)` integer, 0 … V−1 within each text's length.
+        begin_id: The token before the first one of a document.
+        lengths: `(*B,)` integer, Ty of each text; past it the result is 0 and tokens are not read.
+        plan: How each layer is run.
+
+    Returns:
+        `(Ty, *B)`, nats, at most 0.
+
+    Raises:
+        TypeError: An argument is of the wrong kind or dtype.
+        ValueError: The text is empty, a shape is wrong, or a known value is out of range.
+    """
+    tokens = jnp.asarray(tokens)
+    if tokens.ndim < 1 or tokens.shape[0] < 1:
+        raise ValueError(f"tokens: got shape {tokens.shape}, expected at least one token, (Ty, *B)")
+    checked_ids("begin_id", begin_id, config.vocabulary_size)
+    begin = jnp.full_like(tokens[:1], begin_id)
+    weights = None
+    if lengths is not None:
+        weights = weights_of_lengths(lengths, tokens.shape[0])
+        tokens = jnp.where(weights != 0, tokens, begin)
+    inputs = jnp.concatenate([begin, tokens[:-1]])
+    state = initial_state(config, params, tokens.shape[1:])
+    _, logits = apply_language_model(config, params, state, inputs, lengths=lengths, plan=plan)
+    return -cross_entropy_per_step(logits, tokens, weights)
+
+
+def sample_language_model(
+    config: LanguageModelConfig,
+    params: LanguageModelParams,
+    key: Array,
+    prime: ArrayLike,
+    length: int,
+    *,
+    temperature: ArrayLike = 1.0,
+    top_k: int | None = None,
+    top_p: ArrayLike | None = None,
+    forbidden: ArrayLike | None = None,
+) -> Array:
+    """Write a novel text: read the prime text from the zero state, then draw token after token.
+
+    y^<t> ~ P(y | prime, y^<1>, …, y^<t-1>), filtered as in `rnnjax.decoding.sampling`
+
+    Compiled once for each shape of the prime, `length` and `top_k`. The same key writes the same
+    text.
+
+    Args:
+        config: What the model is made of.
+        params: Its parameters.
+        key: A random key.
+        prime: `(P,)` or `(P, *B)` integer, at least one token. A new document begins from the
+            begin token alone; several texts at once from a prime of several equal rows.
+        length: How many tokens to write.
+        temperature: As in `sample_tokens`.
+        top_k: As in `sample_tokens`.
+        top_p: As in `sample_tokens`.
+        forbidden: `(V,)` bool, tokens never written.
+
+    Returns:
+        `(length, *B)` int32, without the prime.
+
+    Raises:
+        TypeError: As `sample_tokens`, or the prime is not integer.
+        ValueError: As `sample_tokens`, or the prime is empty, or has a token outside 0 … V−1.
+    """
+    prime = jnp.asarray(prime)
+    if prime.ndim < 1 or prime.shape[0] < 1:
+        raise ValueError(f"prime: got shape {prime.shape}, expected at least one token")
+    prime = checked_ids("prime", prime, config.vocabulary_size)
+    check_size("length", length)
+    check_sampling(temperature, top_k, top_p, forbidden)
+    return _sample(
+        config, length, top_k, params, key, prime.astype(jnp.int32), temperature, top_p, forbidden
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _sample(
+    config: LanguageModelConfig,
+    length: int,
+    top_k: int | None,
+    params: LanguageModelParams,
+    key: Array,
+    prime: Array,
+    temperature: ArrayLike,
+    top_p: ArrayLike | None,
+    forbidden: ArrayLike | None,
+) -> Array:
+    state = initial_state(config, params, prime.shape[1:])
+    if prime.shape[0] > 1:
+        state, _ = apply_language_model(config, params, state, prime[:-1])
+    _, tokens = sample_tokens(
+        key,
+        partial(step_language_model, config, params),
+        state,
+        prime[-1],
+        length,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        forbidden=forbidden,
+    )
+    return tokens
+
+
+def _recurrence(config: LanguageModelConfig) -> Recurrence:
+    return REGISTRY[config.recurrence]
+
+
+def _vectors(config: LanguageModelConfig, params: LanguageModelParams, ids: Array) -> Array:
+    if params.embedding is None:
+        return one_hot(ids, config.vocabulary_size, jnp.dtype(config.dtype))
+    return embed(params.embedding, ids)
