@@ -36,7 +36,9 @@ class Spread(NamedTuple):
 def compile_program(
     function: Callable[..., Any], arguments: Sequence[Any], clock: Clock = time.perf_counter
 ) -> tuple[Callable[..., Any], CompileCost]:
-    """Compile a function from nothing: no trace and no program is taken from a cache.
+    """Compile a function from nothing: what this process has traced before is forgotten.
+
+    Programs that JAX stored on disk are another matter, see `without_stored_programs`.
 
     Args:
         function: Traced by `jax.jit`.
@@ -47,17 +49,11 @@ def compile_program(
         The compiled function and its cost.
     """
     jax.clear_caches()
-    # Set directly, for a program that comes from the user's folder of compiled ones costs nothing.
-    before = jax.config.read("jax_enable_compilation_cache")
-    jax.config.update("jax_enable_compilation_cache", False)
-    try:
-        start = clock()
-        lowered = jax.jit(function).lower(*arguments)
-        middle = clock()
-        compiled = lowered.compile()
-        end = clock()
-    finally:
-        jax.config.update("jax_enable_compilation_cache", before)
+    start = clock()
+    lowered = jax.jit(function).lower(*arguments)
+    middle = clock()
+    compiled = lowered.compile()
+    end = clock()
     memory = compiled.memory_analysis()
     return compiled, CompileCost(
         lower_seconds=middle - start,
@@ -65,6 +61,14 @@ def compile_program(
         temporary_bytes=None if memory is None else memory.temp_size_in_bytes,
         output_bytes=None if memory is None else memory.output_size_in_bytes,
     )
+
+
+def without_stored_programs() -> None:
+    """Keep JAX from taking compiled programs from disk, for the whole life of this process.
+
+    JAX looks at this setting once, at the first compilation, so call it before.
+    """
+    jax.config.update("jax_enable_compilation_cache", False)
 
 
 def interleaved_seconds(

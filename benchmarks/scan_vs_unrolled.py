@@ -42,6 +42,7 @@ from benchmarks.measure import (
     interleaved_seconds,
     peak_resident_increase,
     spread,
+    without_stored_programs,
 )
 from benchmarks.report import append_record, read_records
 from benchmarks.scan_vs_unrolled_report import MEASURED, Row, write_report
@@ -121,7 +122,8 @@ PRESETS: Mapping[str, Config] = {
     "quick": Config(
         preset="quick",
         recurrences=("elman", "lstm"),
-        time_steps=(8, 64),
+        time_steps=(8, 32),
+        plans=("reference", UNROLLED, "fused"),
         unroll_by=(4,),
         budget_seconds=0.5,
         compile_limit_seconds=5.0,
@@ -176,16 +178,23 @@ FUNCTIONS: Mapping[str, Callable[..., Callable[..., Any]]] = {
 }
 
 
+def examine_in_child(
+    send: Send, config: Config, recurrence_name: str, time_steps: int, programs: Sequence[Program]
+) -> None:
+    """`examine`, after the settings that hold for a whole process."""
+    without_stored_programs()
+    jax.config.update("jax_enable_x64", config.dtype == "float64")
+    examine(send, config, recurrence_name, time_steps, programs)
+
+
 def examine(
     send: Send, config: Config, recurrence_name: str, time_steps: int, programs: Sequence[Program]
 ) -> None:
-    """Compile and time the programs of one point; the work of a child process.
+    """Compile and time the programs of one point.
 
     Sends the device's name once ready, then for each program its compile cost and its peak of
     resident memory, and at last the run times of all: program -> `Spread`.
     """
-    if config.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
     dtype = jnp.dtype(config.dtype)
     recurrence = rnnjax.recurrences.REGISTRY[recurrence_name]
     key_params, key_xs = jax.random.split(jax.random.key(0))
@@ -193,8 +202,9 @@ def examine(
     shape = (time_steps, config.batch_size, config.input_size)
     xs = jax.random.normal(key_xs, shape, dtype)
     plans = plans_of(config)
-    # The first scan and gradient of a process also pay for what XLA sets up once.
-    compile_program(training_step_of(recurrence, plans["reference"]), (params, xs[:2]))
+    # The first gradient of a process also pays for what XLA and the allocator set up once.
+    first, _ = compile_program(training_step_of(recurrence, plans["reference"]), (params, xs))
+    jax.block_until_ready(first(params, xs))
     send(jax.devices()[0].device_kind)
 
     calls: dict[Program, Callable[[], object]] = {}
@@ -268,7 +278,7 @@ def measure_point(
         recurrence: Its name.
         time_steps: T.
         earlier: Rows of the same recurrence.
-        start_child: How to run `examine`.
+        start_child: How to run `examine_in_child`.
 
     Returns:
         The name of the device, and a row for each program.
@@ -288,7 +298,7 @@ def measure_point(
             left_out[program] = reason
     while True:
         remaining = [program for program in programs if program not in left_out]
-        with start_child(examine, config, recurrence, time_steps, remaining) as receive:
+        with start_child(examine_in_child, config, recurrence, time_steps, remaining) as receive:
             device = receive(START_SECONDS)
             found = _compiled(receive, remaining, config.compile_limit_seconds, left_out)
             if found is None:

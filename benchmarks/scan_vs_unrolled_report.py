@@ -81,7 +81,8 @@ def report_text(command: str, date: str, conditions: Mapping[str, Any], rows: Se
         "",
         "All plans of a line took turns; times are medians. A training step is the value and the "
         "gradient by parameters and inputs. × is the time relative to that of the reference, less "
-        "is faster; – was not measured, for the reasons below.",
+        "is faster; – was not measured, for the reasons at the end.",
+        "",
         "",
     ]
     return "\n".join(lines) + "\n".join(
