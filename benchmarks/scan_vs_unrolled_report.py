@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.report import csv_text, markdown_table, replace_figure, three_digits
 from rnnjax.training.files import replace_text
@@ -14,7 +16,8 @@ from rnnjax.training.files import replace_text
 MEASURED = "measured"
 
 MARKERS = "osD^vPX*"
-COLOURS = ("black", "#9ecae1", "#4292c6", "#08519c", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd")
+BLUES = ("#9ecae1", "#4292c6", "#08519c", "#08306b")  # the partly unrolled scans, a family
+COLOURS = ("black", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2")
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,8 @@ def plot(rows: Sequence[Row], computation: str) -> Figure:
     rows = [row for row in rows if row.computation == computation and row.status == MEASURED]
     recurrences = list(dict.fromkeys(row.recurrence for row in rows))
     plans = list(dict.fromkeys(row.plan for row in rows))
+    blues, others = cycle(BLUES), cycle(COLOURS)
+    colours = {p: next(blues if p.startswith("unrolled_by") else others) for p in plans}
     figure = Figure(figsize=(10, 1 + 2.6 * max(1, len(recurrences))), dpi=120, layout="constrained")
     panels = figure.subplots(max(1, len(recurrences)), 2, sharex=True, sharey="col", squeeze=False)
     for (left, right), recurrence in zip(panels, recurrences, strict=False):
@@ -192,13 +197,17 @@ def plot(rows: Sequence[Row], computation: str) -> Figure:
             here = [row for row in rows if (row.recurrence, row.plan) == (recurrence, plan)]
             steps = [row.time_steps for row in here]
             style = {
-                "color": COLOURS[index % len(COLOURS)],
+                "color": colours[plan],
                 "marker": MARKERS[index % len(MARKERS)],
                 "markersize": 5,
                 "linewidth": 1.4,
                 "label": plan,
             }
-            run = [1e6 * row.run_seconds / row.time_steps for row in here if row.run_seconds]
+            run = [
+                1e6 * row.run_seconds / row.time_steps
+                for row in here
+                if row.run_seconds is not None
+            ]
             compile_ = [
                 row.lower_seconds + row.compile_seconds
                 for row in here
@@ -214,6 +223,9 @@ def plot(rows: Sequence[Row], computation: str) -> Figure:
             panel.grid(visible=True, which="both", linewidth=0.3, alpha=0.6)
             panel.set_xticks(sorted({row.time_steps for row in rows}))
             panel.xaxis.set_major_formatter("{x:.0f}")
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_minor_formatter(NullFormatter())
     name = {"training": "Training step", "forward": "Forward"}[computation]
     panels[0][0].set_title(f"{name}: run time a step")
     panels[0][1].set_title(f"{name}: compile time")

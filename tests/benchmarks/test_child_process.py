@@ -16,7 +16,6 @@ def report_then_crash(send):
     os._exit(7)
 
 
-# One start of a spawned process costs what importing this file does, which is little.
 def test_reports_arrive_until_the_child_takes_too_long():
     with child_process(report_then_sleep, "ready") as receive:
         assert receive(60.0) == "ready"
