@@ -92,19 +92,22 @@ def init_language_model(key: Array, config: LanguageModelConfig) -> LanguageMode
     Raises:
         ValueError: The dtype is float64 while `jax_enable_x64` is off.
     """
-    dtype = jnp.dtype(config.dtype)
     if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
         raise ValueError("dtype: got float64 while jax_enable_x64 is off, expected it on")
+    dtype = jnp.dtype(config.dtype)
+    # Orthogonal matrices come from a QR decomposition, which there is only from float32 on.
+    drawn = dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
     key_embedding, key_layers, key_head = jax.random.split(key, 3)
     embedding, input_size = None, config.vocabulary_size
     if config.embedding_size is not None:
         input_size = config.embedding_size
-        embedding = init_embedding(key_embedding, config.vocabulary_size, input_size, dtype=dtype)
+        embedding = init_embedding(key_embedding, config.vocabulary_size, input_size, dtype=drawn)
     layers = init_deep(
-        key_layers, _recurrence(config), input_size, config.hidden_sizes, dtype=dtype
+        key_layers, _recurrence(config), input_size, config.hidden_sizes, dtype=drawn
     )
-    head = init_dense(key_head, config.hidden_sizes[-1], config.vocabulary_size, dtype=dtype)
-    return LanguageModelParams(embedding, layers, head)
+    head = init_dense(key_head, config.hidden_sizes[-1], config.vocabulary_size, dtype=drawn)
+    params = LanguageModelParams(embedding, layers, head)
+    return jax.tree.map(lambda array: array.astype(dtype), params)
 
 
 def initial_state(

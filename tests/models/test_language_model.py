@@ -212,6 +212,22 @@ def test_it_learns_a_periodic_text_and_then_writes_it():
     np.testing.assert_array_equal(written, np.tile(period, 2))
 
 
+def test_a_model_of_low_precision_says_about_the_same_and_sums_its_loss_in_float32(batch):
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        config = LanguageModelConfig(V, "lstm", (6, 4), 3, dtype)
+        params = init_language_model(jax.random.key(0), config)
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
+        state = initial_state(config, params, (B,))
+        (loss, (new_state, _)), _ = loss_and_gradient(
+            config, params, state, batch, jax.random.key(0)
+        )
+        assert loss.dtype == jnp.float32
+        assert {leaf.dtype for leaf in jax.tree.leaves(new_state)} == {jnp.dtype(dtype)}
+        losses[dtype] = float(loss)
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=1e-2)
+
+
 def test_bad_arguments_are_refused(params, batch):
     for fields, message in (
         ({"vocabulary_size": 0}, "vocabulary_size: got 0, expected an integer of at least 1"),
