@@ -1,6 +1,8 @@
 """Work in a child process that can be given up: what it reports, each report within a time."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -59,5 +61,14 @@ def child_process(work: Callable[..., None], *arguments: Any) -> Iterator[Receiv
 def _work_and_close(
     work: Callable[..., None], sender: Connection, arguments: tuple[Any, ...]
 ) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with sender:
         work(sender.send, *arguments)
+
+
+def _end_with_parent() -> None:
+    """Let no child compile on for minutes after its parent was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

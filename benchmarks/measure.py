@@ -1,6 +1,7 @@
 """Measuring compiled programs: time by turns, compile time, memory."""
 
 import ctypes
+import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -137,26 +138,31 @@ def spread(seconds: Sequence[float]) -> Spread:
     return Spread(lower, median, upper, len(seconds))
 
 
-def peak_resident_increase(call: Call) -> int | None:
+def peak_resident_increase(call: Call, *, repeats: int = 3) -> int | None:
     """Bytes by which the resident memory of this process rises at most during a call.
 
-    Freed memory that the process still holds is given back first, and the kernel's record of the
-    peak is reset. None where the system has no such record (it is Linux's) or forbids it.
+    Before each of the repeats, freed memory that the process still holds is given back and the
+    kernel's record of the peak is reset; the largest rise counts, for memory that could not be
+    given back hides a part of it. A call before all takes what is taken only once.
+
+    Returns:
+        None where the system has no such record (it is Linux's) or forbids to reset it.
     """
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not (status.exists() and reset.exists()):
+    if not (status.exists() and os.access(reset, os.W_OK)):
         return None
     # The allocator of musl and others has no such function and holds less back.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-    try:
-        reset.write_text("5", encoding="ascii")  # proc(5): 5 resets the peak resident set size
-    except OSError:
-        return None
-    before = _kibibytes(status, "VmRSS")
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)
     jax.block_until_ready(call())
-    return max(0, _kibibytes(status, "VmHWM") - before) * 1024
+    rises = []
+    for _ in range(repeats):
+        time.sleep(0.02)  # XLA's threads free a call's temporaries after its results are there
+        trim(0)
+        reset.write_text("5", encoding="ascii")  # proc(5): resets the peak resident set size
+        before = _kibibytes(status, "VmRSS")
+        jax.block_until_ready(call())
+        rises.append(_kibibytes(status, "VmHWM") - before)
+    return max(0, *rises) * 1024
 
 
 def _kibibytes(status: Path, name: str) -> int:

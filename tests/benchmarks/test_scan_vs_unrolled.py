@@ -40,7 +40,7 @@ def in_this_process(work, *arguments):
 class PretendedChildren:
     """Children whose compilations of `hopeless` programs never end."""
 
-    def __init__(self, hopeless=(), error=None):
+    def __init__(self, hopeless=(), error: type[Exception] = ChildTookTooLongError):
         self.hopeless, self.error, self.started = hopeless, error, []
 
     @contextmanager
@@ -51,7 +51,7 @@ class PretendedChildren:
             yield "pretended"
             for program in programs:
                 if program in self.hopeless:
-                    raise self.error
+                    raise self.error("ended")
                 yield COST
                 yield 7
             seconds = {"reference": 2.0, "fused": 1.0}
@@ -137,8 +137,8 @@ def test_only_the_full_unroll_is_skipped_and_only_upwards():
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (ChildTookTooLongError("…"), "compilation given up after 180 s"),
-        (ChildEndedError("the process ended with exit code -9"), "the process ended with exit cod"),
+        (ChildTookTooLongError, "compilation given up after 180 s"),
+        (ChildEndedError, "ended"),
     ],
 )
 def test_what_cannot_be_compiled_is_left_out_and_the_rest_measured(config, error, status):
@@ -151,7 +151,7 @@ def test_what_cannot_be_compiled_is_left_out_and_the_rest_measured(config, error
     assert second == first[1:]
     found = {(r.computation, r.plan): r for r in rows}
     assert len(found) == 4
-    assert found[hopeless].status.startswith(status)
+    assert found[hopeless].status == status
     assert found[hopeless].run_seconds is None
     assert found["forward", "unrolled"].ratio_to_reference == 1.5
 
