@@ -1,6 +1,6 @@
 """Scan against the loop written out, and every other plan: time, compile time and memory.
 
-    python -m benchmarks.scan_vs_unrolled --preset quick    # under a minute, for a first look
+    python -m benchmarks.scan_vs_unrolled --preset quick    # about a minute, for a first look
     python -m benchmarks.scan_vs_unrolled                   # preset full, see `PRESETS`
 
 A point is one recurrence at one T. It is measured in a process of its own, where all plans take
@@ -118,13 +118,13 @@ class Config:
 
 
 PRESETS: Mapping[str, Config] = {
-    "full": Config(),  # about 40 minutes on 2 cores, a third of it compilations given up
+    "full": Config(),  # estimated 40 to 60 minutes on 2 cores, much of it compilations given up
     "quick": Config(
         preset="quick",
         recurrences=("elman", "lstm"),
         time_steps=(8, 32),
         plans=("reference", UNROLLED, "fused"),
-        unroll_by=(4,),
+        unroll_by=(2,),
         budget_seconds=0.5,
         compile_limit_seconds=5.0,
         out=Path("runs/scan_vs_unrolled_quick"),
