@@ -38,8 +38,10 @@ def per_gate(
     Returns:
         `(..., gates * H)`.
     """
-    keys = jax.random.split(key, gates)
-    return jnp.concatenate([initializer(k, shape, dtype) for k in keys], axis=-1)
+    # Orthogonal blocks come of a QR decomposition, which there is only from float32 on.
+    drawn = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    blocks = [initializer(k, shape, drawn) for k in jax.random.split(key, gates)]
+    return jnp.concatenate(blocks, axis=-1).astype(dtype)
 
 
 def draw_weights(

