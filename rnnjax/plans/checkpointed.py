@@ -8,6 +8,7 @@ import jax
 from jax import Array
 
 from rnnjax.plans import fused
+from rnnjax.plans.masking import per_step
 from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, at_least_one
 from rnnjax.plans.segments import in_whole_segments, join_segments, scan_segments
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
@@ -33,14 +34,13 @@ def run(
 
     @jax.checkpoint
     def segment(carry: Carry, slices: Any) -> tuple[Carry, Array]:
-        (xs, valid, resets), _ = slices
+        xs, valid, resets = slices
         part = Inputs(xs, carry, inputs.fresh_carry, valid, resets)
         return fused.run(recurrence, params, part, reverse, plan=NAME)
 
     def whole_segments(part: Inputs) -> tuple[Carry, Array]:
-        along_time = (part.xs, part.valid, part.resets)
         here = min(length, part.xs.shape[0])
-        carry, ys = scan_segments(segment, part.carry, along_time, here, reverse)
+        carry, ys = scan_segments(segment, part.carry, per_step(part), here, reverse)
         return carry, join_segments(ys)
 
     return in_whole_segments(whole_segments, inputs, length, reverse)

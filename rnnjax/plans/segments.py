@@ -11,36 +11,21 @@ from rnnjax.plans.protocol import Inputs
 from rnnjax.recurrences.protocol import Carry
 
 
-def segment_length(time_steps: int, longest: int) -> int:
-    """The longest divisor of T up to `longest` if it is at least half of that, else `longest`.
-
-    A divisor spares the program a second, shorter copy of the segment for the remainder.
-    """
-    if time_steps <= longest:
-        return time_steps
-    for length in range(longest, (longest + 1) // 2 - 1, -1):
-        if time_steps % length == 0:
-            return length
-    return longest
-
-
 def scan_segments(
     body: Callable[[Any, Any], tuple[Any, Any]],
     carry: Any,
     along_time: Any,
     length: int,
     reverse: bool,
-    of_segments: Any = (),
 ) -> tuple[Any, Any]:
     """Scan a body over equal segments of time instead of over steps.
 
     Args:
-        body: `(carry, (slices (K, ...), of_segment (...))) -> (carry, out)`.
+        body: `(carry, slices (K, ...)) -> (carry, out)`.
         carry: What goes from segment to segment.
         along_time: A pytree of `(T, ...)`.
         length: K, a divisor of T.
         reverse: Whether the last segment goes first.
-        of_segments: A pytree of `(T / K, ...)`.
 
     Returns:
         The last carry, and the outputs stacked along a new leading axis of T / K.
@@ -48,10 +33,10 @@ def scan_segments(
     time_steps = jax.tree.leaves(along_time)[0].shape[0]
     count = time_steps // length
     if count == 1:  # spare the program a loop of one round
-        carry, out = body(carry, (along_time, jax.tree.map(lambda a: a[0], of_segments)))
+        carry, out = body(carry, along_time)
         return carry, jax.tree.map(lambda a: a[None], out)
     segments = jax.tree.map(lambda a: a.reshape(count, length, *a.shape[1:]), along_time)
-    return lax.scan(body, carry, (segments, of_segments), reverse=reverse)
+    return lax.scan(body, carry, segments, reverse=reverse)
 
 
 def join_segments(out: Any) -> Any:
