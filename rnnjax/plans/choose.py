@@ -28,7 +28,70 @@ class Explanation(NamedTuple):
 
 
 def choose(request: Request, registry: Mapping[str, Plan]) -> tuple[Plan, Explanation]:
-    """The plan that `auto` runs for a request, with the reason and what it passed over."""
-    del request
-    plan = registry["fused"]
-    return plan, Explanation(plan.name, "", plan.cost, plan.derivatives, {})
+    """The plan that `auto` runs for a request, with the reason and what it passed over.
+
+    The first plan in the order of preference that does not refuse the request.
+
+    Raises:
+        ValueError: Every plan refuses; the message says what each one lacks.
+    """
+    preferences = _preferences(request)
+    chosen = None
+    refused: dict[str, str] = {}
+    for name in preferences:
+        refusal = registry[name].refusal(request)
+        if refusal is not None:
+            refused[name] = refusal
+        elif chosen is None:
+            chosen = name
+        else:
+            refused[name] = _passed_over(name, request)
+    if chosen is None:
+        lacks = "; ".join(f"{name}: {why}" for name, why in refused.items())
+        raise ValueError(f"plan: 'auto' found none that serves this ({lacks})")
+    plan = registry[chosen]
+    reason = f"{preferences[chosen]} ({_described(request)})"
+    return plan, Explanation(plan.name, reason, plan.cost, plan.derivatives, refused)
+
+
+def _preferences(request: Request) -> dict[str, str]:
+    """Plan -> why it would be taken, best first."""
+    if request.time_steps == 1:
+        order = ("reference", "fused", "checkpointed", "unrolled")
+        reasons = {"reference": "a single step leaves nothing to hoist or to fuse"}
+    else:
+        order = ("fused", "reference", "checkpointed", "unrolled")
+        reasons = {"fused": "the fastest gradient of those measured, at no loss forward"}
+        if request.platform != "cpu":
+            reasons = {
+                "fused": f"the fewest products in the loop; not measured on {request.platform}"
+            }
+    return {name: reasons.get(name, "what is preferred refuses") for name in order}
+
+
+def _passed_over(name: str, request: Request) -> str:
+    """Why a plan that would serve is not the one taken."""
+    return {
+        "reference": "a gradient keeps every intermediate and adds to the weights' gradient each "
+        "step; ask for it where forward-mode or higher derivatives are needed",
+        "fused": "nothing to gain from it",
+        "checkpointed": "less memory for a forward pass more; ask for it where memory is short",
+        "unrolled": f"compiles {request.time_steps} copies of the step",
+    }[name]
+
+
+def _described(request: Request) -> str:
+    asked = [
+        name
+        for name, wanted in (
+            ("lengths", request.lengths),
+            ("resets", request.resets),
+            ("reverse", request.reverse),
+        )
+        if wanted
+    ]
+    options = f", with {', '.join(asked)}" if asked else ""
+    return (
+        f"{request.recurrence.name} in {request.dtype} on {request.platform}, "
+        f"T={request.time_steps}, {request.rows} rows{options}"
+    )

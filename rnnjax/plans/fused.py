@@ -72,7 +72,7 @@ def _form(recurrence: Recurrence, params: Params, inputs: Inputs) -> Form:
             recurrence.project,
             mix,
             prepare=lambda params, z, carry: (z, mix(params, carry)),
-            gate=lambda both, carry: gate(*both, carry),
+            gate=lambda both, carry: gate(both[0], both[1], carry),
             summands=lambda dboth: dboth,
         )
     return _form_of_gate(

@@ -1,0 +1,83 @@
+"""What `auto` takes, that it says why, and that nothing is silent."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import pytest
+from support.contract import case
+
+import rnnjax
+from rnnjax.plans.choose import choose
+from rnnjax.plans.protocol import Request
+
+REQUEST = Request(
+    recurrence=rnnjax.lstm,
+    time_steps=7,
+    batch_shape=(2, 3),
+    carry_size=10,
+    dtype="float32",
+    lengths=True,
+    resets=False,
+    reverse=True,
+    platform="cpu",
+)
+
+
+def test_auto_tells_what_it_took_and_what_it_passed_over():
+    plan, explanation = choose(REQUEST, rnnjax.plans.REGISTRY)
+    assert explanation.plan == plan.name == "fused"
+    assert set(explanation.refused) == set(rnnjax.plans.REGISTRY) - {"fused"}
+    for told in ("lstm", "float32", "cpu", "T=7", "6 rows", "with lengths, reverse"):
+        assert told in explanation.reason
+    text = str(explanation)
+    assert "plan: fused" in text
+    assert "not unrolled: compiles 7 copies of the step" in text
+
+
+def test_a_single_step_needs_no_plan():
+    plan, _ = choose(REQUEST._replace(time_steps=1), rnnjax.plans.REGISTRY)
+    assert plan.name == "reference"
+
+
+def test_auto_moves_on_from_a_plan_that_refuses_and_says_so():
+    def refusal(request):
+        return "it has no reverse" if request.reverse else None
+
+    registry = dict(rnnjax.plans.REGISTRY)
+    registry["fused"] = dataclasses.replace(registry["fused"], refusal=refusal)
+    plan, explanation = choose(REQUEST, registry)
+    assert plan.name == "reference"
+    assert explanation.refused["fused"] == "it has no reverse"
+    assert choose(REQUEST._replace(reverse=False), registry)[0].name == "fused"
+
+
+def test_auto_fails_by_name_where_every_plan_refuses():
+    registry = {
+        name: dataclasses.replace(plan, refusal=lambda _: "no")
+        for name, plan in rnnjax.plans.REGISTRY.items()
+    }
+    with pytest.raises(ValueError, match=r"plan: 'auto' found none .*fused: no; .*unrolled: no"):
+        choose(REQUEST, registry)
+
+
+def test_a_plan_asked_for_by_name_refuses_by_name():
+    plan = dataclasses.replace(rnnjax.plans.fused_by(2), refusal=lambda _: "it has no resets")
+    this = case(rnnjax.elman, 3, "float64")
+    with pytest.raises(ValueError, match=r"plan: 'fused_by\(2\)' cannot serve this: it has no res"):
+        rnnjax.scan(rnnjax.elman, this.params, this.xs, plan=plan)
+
+
+def test_explain_plan_is_what_scan_does():
+    this = case(rnnjax.elman, 3, "float64")
+    traced = []
+
+    def run(*arguments):
+        traced.append(arguments)
+        return rnnjax.plans.REGISTRY["reference"].run(*arguments)
+
+    plan = dataclasses.replace(rnnjax.plans.REGISTRY["reference"], name="mine", run=run)
+    assert rnnjax.explain_plan(rnnjax.elman, this.params, this.xs, plan=plan).plan == "mine"
+    assert not traced
+    _, ys = rnnjax.scan(rnnjax.elman, this.params, this.xs, plan=plan)
+    assert len(traced) == 1
+    assert ys.dtype == jnp.float64
