@@ -1,0 +1,103 @@
+"""What the documentation shows runs, what it names is there, what is generated is current."""
+
+import contextlib
+import importlib.util
+import io
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import pytest
+
+from benchmarks import scan_vs_unrolled
+from experiments import character_language_model
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def _name(page):
+    return str(page.relative_to(ROOT))
+
+
+def _blocks(page, language):
+    return [text for name, text in BLOCK.findall(page.read_text("utf-8")) if name == language]
+
+
+def _generated():
+    spec = importlib.util.spec_from_file_location("generated", ROOT / "docs" / "generated.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if _blocks(p, "python")], ids=_name)
+def test_examples_run_in_order_and_print_what_the_page_says(page, tmp_path, monkeypatch):
+    """As a user runs them: without x64. A `text` block is what the examples before it print."""
+    monkeypatch.chdir(tmp_path)
+    names, printed = {"__name__": "__main__"}, io.StringIO()
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        for language, text in BLOCK.findall(page.read_text("utf-8")):
+            if language == "python":
+                with contextlib.redirect_stdout(printed):
+                    exec(compile(text, _name(page), "exec"), names)
+            elif language == "text":
+                assert printed.getvalue() == text
+                printed = io.StringIO()
+
+
+def test_the_example_of_the_readme_is_short():
+    (example,) = _blocks(README, "python")
+    assert len([line for line in example.splitlines() if line.strip()]) <= 15
+
+
+def test_generated_parts_are_current():
+    generated, advice = _generated(), "run `python docs/generated.py` and commit what it writes"
+    readme = README.read_text("utf-8")
+    assert generated.readme_with_table(readme) == readme, advice
+    assert generated.public_names_page() == generated.PUBLIC_NAMES.read_text("utf-8"), advice
+    for name in ("gru_reset_before", "checkpointed"):
+        assert f"`{name}`" in generated.registry_table()
+
+
+def test_a_readme_without_markers_is_refused():
+    with pytest.raises(ValueError, match=r"README\.md: got markers \[\]"):
+        _generated().readme_with_table("# rnnjax\n")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_what_a_page_names_is_there(page):
+    """Links lead to files, commands are accepted by their programs, targets are in the Makefile."""
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", BLOCK.sub("", text)):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+    commands = [
+        shlex.split(line, comments=True)
+        for block in _blocks(page, "sh")
+        for line in block.splitlines()
+    ]
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for command in commands:
+        if command[:1] == ["make"]:
+            assert set(command[1:]) <= set(targets)
+        elif command[:2] == ["python", "-m"]:
+            _parses(*command[2:])
+        elif command[:1] == ["python"]:
+            assert (ROOT / command[1]).is_file()
+
+
+def _parses(module, *arguments):
+    parse = {
+        "experiments.character_language_model": character_language_model.parse,
+        "benchmarks.scan_vs_unrolled": scan_vs_unrolled.parse,
+        "tensorboard.main": lambda _: None,
+    }[module]
+    if "--help" in arguments:
+        with pytest.raises(SystemExit) as end, contextlib.redirect_stdout(io.StringIO()):
+            parse([*arguments])
+        assert end.value.code == 0
+    else:
+        parse([*arguments])
