@@ -5,10 +5,11 @@
     python -m experiments.character_language_model score "To be or not to be" "To be or to not be"
 
 A deep LSTM (or any recurrence of the registry) reads a character a step and predicts the next one;
-the loss is the cross-entropy summed over t; the gradient is truncated to windows of Tx steps, through
-which the state is carried. Held-out text is scored in bits per character beside three models that
-are not neural nets: characters by frequency, an order-3 model with back-off (modified Kneser–Ney),
-and xz. Interrupted, by Ctrl-C or worse, the same command goes on from the last checkpoint.
+the loss is the cross-entropy summed over t; the gradient is truncated to windows of Tx steps, and
+the state is carried from one to the next. Held-out text is scored in bits per character beside
+three models that are not neural nets: characters by frequency, an order-3 model with back-off
+(modified Kneser–Ney), and xz. Interrupted, by Ctrl-C or worse, the same command goes on from the
+last checkpoint.
 
 Recorded scores are in docs/results/character_language_model.md.
 """
@@ -29,6 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from rnnjax.decoding.sampling import check_sampling
+from rnnjax.layers.checks import check_size
 from rnnjax.models.language_model import (
     LanguageModelConfig,
     init_language_model,
@@ -37,6 +40,7 @@ from rnnjax.models.language_model import (
     sample_language_model,
     text_log_probability,
 )
+from rnnjax.plans import REGISTRY as PLANS
 from rnnjax.text.streams import TokenStreams, evaluation_windows, lay_out, window, windows_per_epoch
 from rnnjax.text.vocabulary import BEGIN, Vocabulary, from_counts, from_json
 from rnnjax.training.files import replace_text
@@ -166,7 +170,7 @@ class Score:
 PRESETS = {
     "demo": Train(
         optimizer=OptimizerConfig(
-            learning_rate=4e-3, warmup_steps=50, total_steps=1200, clip_norm=20.0
+            learning_rate=6e-3, warmup_steps=50, total_steps=1200, clip_norm=20.0
         ),
     ),
     "smoke": Train(
@@ -208,6 +212,28 @@ class Corpus(NamedTuple):
     validation: list[str]
     test: list[str]
     vocabulary: Vocabulary
+
+
+def check(config: Train) -> None:
+    """Refuse what would fail only after the run folder is made, and be kept in it.
+
+    Raises:
+        ValueError: A number is below one, the temperature below zero, or the plan is unknown.
+    """
+    for name in (
+        "batch_size",
+        "window",
+        "evaluate_every",
+        "evaluation_characters",
+        "checkpoint_every",
+        "log_every",
+        "sample_length",
+    ):
+        check_size(name, getattr(config, name))
+    check_sampling(config.temperature, None, None, None)
+    if config.model.plan not in ("auto", *PLANS):
+        known = ", ".join(["auto", *PLANS])
+        raise ValueError(f"plan: got {config.model.plan!r}, expected one of {known}")
 
 
 def load_corpus(data: Data) -> Corpus:
@@ -254,20 +280,19 @@ def new_state(config: Train, model: LanguageModelConfig) -> TrainState:
     return initial_train_state(params, build_optimizer(config.optimizer), memory, key)
 
 
-def streams_of(
-    texts: list[str], vocabulary: Vocabulary, batch_size: int, limit: int | None = None
-) -> TokenStreams:
-    """Texts as B parallel streams of characters; at most `limit` characters from the start."""
-    documents = [vocabulary.encode(text) for text in texts]
-    if limit is not None:
-        ends = np.cumsum([len(document) for document in documents])
-        before = ends - [len(document) for document in documents]
-        documents = [
-            document[: max(limit - start, 0)]
-            for document, start in zip(documents, before, strict=True)
-        ]
+def beginning(texts: list[str], characters: int) -> list[str]:
+    """The texts up to a number of characters in all."""
+    kept = []
+    for text in texts:
+        kept.append(text[:characters])
+        characters -= len(kept[-1])
+    return [text for text in kept if text]
+
+
+def streams_of(texts: list[str], vocabulary: Vocabulary, batch_size: int) -> TokenStreams:
+    """Texts as B parallel streams of characters."""
     assert vocabulary.begin_id is not None
-    return lay_out(documents, batch_size, vocabulary.begin_id)
+    return lay_out([vocabulary.encode(text) for text in texts], batch_size, vocabulary.begin_id)
 
 
 def make_evaluate(
@@ -307,15 +332,15 @@ def train(config: Train) -> dict[str, Any]:
     from rnnjax.training.progress import make_progress
     from rnnjax.training.run_folder import open_run_folder
 
+    check(config)
     corpus = load_corpus(config.data)
+    corpus = corpus._replace(validation=beginning(corpus.validation, config.evaluation_characters))
     vocabulary = corpus.vocabulary
     model = model_config(config.model, vocabulary)
     plan = config.model.plan
     streams = streams_of(corpus.train, vocabulary, config.batch_size)
     epoch = windows_per_epoch(streams, config.window)
-    held_out = streams_of(
-        corpus.validation, vocabulary, config.batch_size, config.evaluation_characters
-    )
+    held_out = streams_of(corpus.validation, vocabulary, config.batch_size)
     evaluate = make_evaluate(model, plan, held_out, config.window)
     total = config.optimizer.total_steps
     metadata = fingerprint(model, vocabulary)
