@@ -29,6 +29,8 @@ def _blocks(page, language):
 
 def _generated():
     spec = importlib.util.spec_from_file_location("generated", ROOT / "docs" / "generated.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -51,7 +53,7 @@ def test_examples_run_in_order_and_print_what_the_page_says(page, tmp_path, monk
 
 def test_the_example_of_the_readme_is_short():
     (example,) = _blocks(README, "python")
-    assert len([line for line in example.splitlines() if line.strip()]) <= 15
+    assert len(example.splitlines()) <= 15
 
 
 def test_generated_parts_are_current():
