@@ -27,6 +27,15 @@ def _blocks(page, language):
     return [text for name, text in BLOCK.findall(page.read_text("utf-8")) if name == language]
 
 
+@pytest.fixture
+def quick_compilation():
+    """What an example prints does not depend on how hard XLA tries; how long this takes does."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def _generated():
     spec = importlib.util.spec_from_file_location("generated", ROOT / "docs" / "generated.py")
     assert spec is not None
@@ -36,6 +45,7 @@ def _generated():
     return module
 
 
+@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("page", [p for p in PAGES if _blocks(p, "python")], ids=_name)
 def test_examples_run_in_order_and_print_what_the_page_says(page, tmp_path, monkeypatch):
     """As a user runs them: without x64. A `text` block is what the examples before it print."""
