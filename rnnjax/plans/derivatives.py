@@ -16,29 +16,33 @@ def _refuse_forward_mode(tangent: Any, *, plan: str) -> Any:
     )
 
 
-def _lower_refusal(_context: Any, tangent: Any, *, plan: str) -> Any:
+def _refuse_to_lower(_context: Any, tangent: Any, *, plan: str) -> Any:
     return _refuse_forward_mode(tangent, plan=plan)
 
 
-# The identity on tangents. Reverse mode transposes it and never evaluates it; forward mode
-# evaluates it, and is told.
+def _refuse_to_batch(tangents: Any, _axes: Any, *, plan: str) -> Any:
+    return _refuse_forward_mode(tangents, plan=plan)
+
+
+# The identity on tangents. Reverse mode transposes it and never evaluates or batches it; forward mode
+# does the one or the other, and is told. A custom VJP's own refusal goes by the same.
 _reverse_mode_tangent = Primitive("rnnjax_reverse_mode_tangent")
 _reverse_mode_tangent.def_impl(_refuse_forward_mode)
 _reverse_mode_tangent.def_abstract_eval(lambda tangent, **_: tangent)
 ad.deflinear2(_reverse_mode_tangent, lambda cotangent, *_, **__: [cotangent])
-batching.defvectorized(_reverse_mode_tangent)
-mlir.register_lowering(_reverse_mode_tangent, _lower_refusal)
+batching.primitive_batchers[_reverse_mode_tangent] = _refuse_to_batch
+mlir.register_lowering(_reverse_mode_tangent, _refuse_to_lower)
 
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _reverse_mode_only(plan: str, value: Any) -> Any:
-    del plan
-    return value
-
-
-@_reverse_mode_only.defjvp
-def _(plan: str, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
-    return _reverse_mode_only(plan, *primals), _reverse_mode_tangent.bind(*tangents, plan=plan)
+# The identity on values, with the above as its derivative. A primitive, not a `jax.custom_jvp`,
+# whose rule is batched by `grad(vmap(f))` just as the derivative is by `vmap(jvp(f))`.
+_reverse_mode_only = Primitive("rnnjax_reverse_mode_only")
+_reverse_mode_only.def_impl(lambda value, **_: value)
+_reverse_mode_only.def_abstract_eval(lambda value, **_: value)
+ad.defjvp(
+    _reverse_mode_only, lambda tangent, _, *, plan: _reverse_mode_tangent.bind(tangent, plan=plan)
+)
+batching.defvectorized(_reverse_mode_only)
+mlir.register_lowering(_reverse_mode_only, lambda _context, value, **_: [value])
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -58,7 +62,7 @@ def _(plan: str, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
 
 def reverse_mode_only(plan: str, tree: Any) -> Any:
     """The same tree; its forward-mode derivative raises `NotImplementedError` naming the plan."""
-    return jax.tree.map(partial(_reverse_mode_only, plan), tree)
+    return jax.tree.map(partial(_reverse_mode_only.bind, plan=plan), tree)
 
 
 def first_order_only(plan: str, tree: Any) -> Any:

@@ -260,12 +260,15 @@ def _backward(
     dfresh = zeros_like(inputs.fresh_carry)
     (dcarry, dfresh_by_resets, dparams), dxs = scan_segments(
         segment,
+        # Without resets the sum would be a passenger of the loop, which costs time.
         (dcarry, None if inputs.resets is None else dfresh, zeros_like(params)),
         (per_step(inputs), dys, saved.prepared, entered),
         _steps_a_product(inputs.xs.shape[0]),
         not reverse,
     )
-    return dparams, join_segments(dxs), dcarry, dfresh_by_resets or dfresh
+    if dfresh_by_resets is None:
+        dfresh_by_resets = dfresh
+    return dparams, join_segments(dxs), dcarry, dfresh_by_resets
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
