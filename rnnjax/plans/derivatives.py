@@ -24,8 +24,8 @@ def _refuse_to_batch(tangents: Any, _axes: Any, *, plan: str) -> Any:
     return _refuse_forward_mode(tangents, plan=plan)
 
 
-# The identity on tangents. Reverse mode transposes it and never evaluates or batches it; forward mode
-# does the one or the other, and is told. A custom VJP's own refusal goes by the same.
+# The identity on tangents. Reverse mode transposes it and never evaluates nor batches it; forward
+# mode does one or the other, and is told. JAX's own refusal for a custom VJP goes by the same.
 _reverse_mode_tangent = Primitive("rnnjax_reverse_mode_tangent")
 _reverse_mode_tangent.def_impl(_refuse_forward_mode)
 _reverse_mode_tangent.def_abstract_eval(lambda tangent, **_: tangent)
@@ -33,8 +33,8 @@ ad.deflinear2(_reverse_mode_tangent, lambda cotangent, *_, **__: [cotangent])
 batching.primitive_batchers[_reverse_mode_tangent] = _refuse_to_batch
 mlir.register_lowering(_reverse_mode_tangent, _refuse_to_lower)
 
-# The identity on values, with the above as its derivative. A primitive, not a `jax.custom_jvp`,
-# whose rule is batched by `grad(vmap(f))` just as the derivative is by `vmap(jvp(f))`.
+# The identity on values, with the above as its derivative. Not a `jax.custom_jvp`: `grad(vmap(f))`
+# batches the rule of one, so that reverse mode would batch tangents too.
 _reverse_mode_only = Primitive("rnnjax_reverse_mode_only")
 _reverse_mode_only.def_impl(lambda value, **_: value)
 _reverse_mode_only.def_abstract_eval(lambda value, **_: value)
