@@ -6,10 +6,12 @@ VENV_PEERS := .venv-peers
 VENV_NEWEST := .venv-newest
 BIN := $(VENV)/bin
 PROJECT := pyproject.toml constraints.txt
+# As many processes as cores: nearly all of the time of the tests is compilation.
+PYTEST = -m pytest --numprocesses auto --dist loadgroup
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-newest test-peers lint format bench lock clean
+.PHONY: help demo test test-all test-newest test-peers lint format bench docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,16 +51,16 @@ demo: $(VENV)/.experiments ## Train a character language model on Shakespeare, a
 	$(BIN)/python -m experiments.character_language_model train --preset demo
 
 test: $(VENV)/.test ## Set up, and run the tests (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 test-all: $(VENV)/.test test-newest ## All tests, slow ones included, also on the newest Python and JAX
-	$(BIN)/python -m pytest -m 'not peers'
+	$(BIN)/python $(PYTEST) -m 'not peers'
 
 test-newest: $(VENV_NEWEST)/.test
-	$(VENV_NEWEST)/bin/python -m pytest -m 'not peers'
+	$(VENV_NEWEST)/bin/python $(PYTEST) -m 'not peers'
 
 test-peers: $(VENV_PEERS)/.peers ## Compare live with PyTorch and other peers
-	$(VENV_PEERS)/bin/python -m pytest -m peers
+	$(VENV_PEERS)/bin/python $(PYTEST) -m peers
 
 lint: $(VENV)/.dev ## Format check, lint and types
 	$(BIN)/ruff format --check .
@@ -72,11 +74,17 @@ format: $(VENV)/.dev ## Format, and mend what the linter can
 bench: $(VENV)/.experiments ## Scan against unrolled, and every other plan
 	$(BIN)/python -m benchmarks.scan_vs_unrolled
 
-lock: ## Write constraints.txt anew (uses uv)
+docs: $(VENV)/.experiments ## Write what is generated from the code: README tables, list of public names
+	$(BIN)/python docs/generated.py
+
+COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+  --no-header --no-annotate --no-emit-index-url
+
+lock: ## Write constraints.txt and constraints-peers.txt anew (uses uv)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet uv
-	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	  --extra dev --extra all --output-file constraints.txt pyproject.toml
+	$(COMPILE) --upgrade --extra dev --extra all --output-file constraints.txt pyproject.toml
+	$(COMPILE) --extra peers --constraint constraints.txt pyproject.toml | grep -vxFf constraints.txt > constraints-peers.txt
 	rm -rf .venv-lock
 
 clean: ## Remove the virtual environments and caches

@@ -12,6 +12,8 @@ import pytest
 
 from experiments import character_language_model as experiment
 
+pytestmark = pytest.mark.xdist_group("character_language_model")  # they share one run
+
 SMALL = [
     "--preset=smoke", "--data.source=path", "--model.hidden-sizes", "16", "16",
     "--batch-size=4", "--window=8", "--evaluate-every=20", "--checkpoint-every=20",

@@ -16,7 +16,9 @@ RECURRENCES = tuple(rnnjax.recurrences.REGISTRY)
 @pytest.mark.parametrize(
     ("dtype", "time_steps", "pairs"),
     [
-        *(pytest.param("float64", T, MOST_PAIRS, id=f"float64-{T}") for T in LENGTHS),
+        pytest.param("float64", 7, MOST_PAIRS, id="float64-7"),
+        pytest.param("float64", 2, FEW_PAIRS, id="float64-2"),
+        pytest.param("float64", 1, FEW_PAIRS, id="float64-1"),
         pytest.param("float32", 7, FEW_PAIRS, id="float32-7"),
         *(
             pytest.param(dtype, T, EVERY_PAIR, id=f"{dtype}-{T}-every", marks=pytest.mark.slow)
