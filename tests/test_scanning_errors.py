@@ -289,7 +289,9 @@ FORWARD_MODE = {
     "linearize": lambda f: jax.linearize(f, 0.7)[1](1.0),
     "jit of jvp": lambda f: jax.jit(lambda x: jax.jvp(f, (x,), (1.0,)))(0.7),
     "jvp of vmap": lambda f: jax.jvp(jax.vmap(f), (jnp.ones(2),), (jnp.ones(2),)),
-    "vmap of jvp": lambda f: jax.vmap(lambda x: jax.jvp(f, (x,), (1.0,)))(jnp.ones(2)),
+    "vmap of jvp": lambda f: jax.vmap(lambda x, t: jax.jvp(f, (x,), (t,)))(
+        jnp.ones(2), jnp.ones(2)
+    ),
     "jacfwd": lambda f: jax.jacfwd(f)(0.7),
     "jit of jacfwd": lambda f: jax.jit(jax.jacfwd(f))(0.7),
     "jacfwd of remat": lambda f: jax.jacfwd(jax.checkpoint(f))(0.7),
