@@ -1,8 +1,9 @@
 """The one door: run a recurrence along time."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from math import prod
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -54,14 +55,24 @@ def scan(
         ys: `(T, *B, H)`.
 
     Raises:
-        TypeError: An argument is of the wrong kind or dtype.
+        TypeError: An argument is of the wrong kind or dtype, such as the parameters of another
+            recurrence.
         ValueError: An argument is of the wrong shape or out of range, or the plan is unknown or
             cannot serve an option.
         NotImplementedError: A derivative was asked of a plan that does not have it.
     """
-    xs, carry, lengths, resets = _checked(recurrence, params, xs, carry, lengths, resets)
-    chosen, _ = _resolve(plan, _request(recurrence, params, xs, carry, lengths, resets, reverse))
-    return _run(recurrence, chosen, bool(reverse), params, xs, carry, lengths, resets)
+    request = _checked_request(recurrence, params, xs, carry, lengths, resets, reverse)
+    chosen, _ = _resolve(plan, request)
+    return _run(
+        recurrence,
+        chosen,
+        request.reverse,
+        params,
+        _as_array(xs),
+        jax.tree.map(_as_array, carry),
+        None if lengths is None else _as_array(lengths),
+        None if resets is None else _as_array(resets),
+    )
 
 
 def explain_plan(
@@ -83,8 +94,7 @@ def explain_plan(
     Returns:
         An `Explanation`: `.plan`, `.reason`, `.cost`, `.derivatives`, `.refused`; it prints well.
     """
-    xs, carry, lengths, resets = _checked(recurrence, params, xs, carry, lengths, resets)
-    request = _request(recurrence, params, xs, carry, lengths, resets, reverse)
+    request = _checked_request(recurrence, params, xs, carry, lengths, resets, reverse)
     return _resolve(plan, request)[1]
 
 
@@ -112,22 +122,30 @@ def sequence_ends(starts: ArrayLike, lengths: ArrayLike | None = None) -> Array:
     Args:
         starts: `(T, *B)` bool, True at the first step of each sequence of a row; step 0 starts
             one whether marked or not.
-        lengths: `(*B,)` integer, the filled part of each row; None for all of it.
+        lengths: `(*B,)` integer, the filled part of each row, checked as `scan` does; None for
+            all of it.
 
     Returns:
         `(T, *B)` bool, True at the last step of each sequence.
 
     Raises:
-        TypeError: `starts` is not boolean.
+        TypeError: `starts` is not boolean or `lengths` not of integers.
+        ValueError: An argument is of the wrong shape or a length out of range.
     """
+    shape, dtype = _spec("starts", starts)
+    if dtype != jnp.bool_:
+        raise TypeError(f"starts: got dtype {dtype.name}, expected bool")
+    if not shape:
+        raise ValueError("starts: got shape (), expected (T, *B)")
+    time_steps, *batch_shape = shape
+    if lengths is not None:
+        _check_lengths(lengths, time_steps, tuple(batch_shape))
+
     starts = jnp.asarray(starts)
-    if starts.dtype != jnp.bool_:
-        raise TypeError(f"starts: got dtype {starts.dtype.name}, expected bool")
-    time_steps = starts.shape[0]
     ends = jnp.concatenate([starts[1:], jnp.ones_like(starts[:1])])
     if lengths is None:
         return ends
-    last = jnp.asarray(lengths) - 1
+    last = jnp.asarray(lengths).astype(jnp.int32) - 1
     return ends | (_times(time_steps, last.ndim) == last)
 
 
@@ -146,7 +164,7 @@ def _run(
     lengths: Array | None,
     resets: Array | None,
 ) -> tuple[Carry, Array]:
-    batch_shape = _batch_shape(recurrence, params, xs)
+    batch_shape = xs.shape[1 : xs.ndim - len(recurrence.input_shape(params))]
     fresh = recurrence.initial_carry(params, batch_shape)
     valid = None
     if lengths is not None:
@@ -155,69 +173,73 @@ def _run(
     return plan.run(recurrence, params, inputs, reverse)
 
 
-def _batch_shape(recurrence: Recurrence, params: Params, xs: Any) -> tuple[int, ...]:
-    return xs.shape[1 : xs.ndim - len(recurrence.input_shape(params))]
+class _Spec(NamedTuple):
+    """What is known of an array before it is put on a device."""
+
+    shape: tuple[int, ...]
+    dtype: Any
 
 
-def _is_known(array: Any) -> bool:
-    return not isinstance(array, (jax.core.Tracer, jax.ShapeDtypeStruct))
+def _spec(name: str, value: Any) -> _Spec:
+    """Shape and dtype of what `jnp.asarray` would give, with nothing compiled or moved."""
+    if isinstance(value, jax.Array):
+        return _Spec(value.shape, value.dtype)
+    known = value
+    try:
+        if not isinstance(value, (np.ndarray, np.generic, jax.ShapeDtypeStruct)):
+            known = jax.eval_shape(lambda: jnp.asarray(value))
+    except (TypeError, ValueError):
+        pass
+    else:
+        dtype = jax.dtypes.canonicalize_dtype(known.dtype)
+        if jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_:
+            return _Spec(known.shape, dtype)
+    raise TypeError(
+        f"{name}: got {type(value).__name__}, expected numbers in the shape of an array"
+    )
 
 
 def _as_array(value: Any) -> Any:
-    return value if isinstance(value, jax.ShapeDtypeStruct) else jnp.asarray(value)
+    # `jit` takes a NumPy array as it is; to convert it here would compile a copy.
+    return value if isinstance(value, (jax.Array, np.ndarray)) else jnp.asarray(value)
 
 
-def _checked(
-    recurrence: Recurrence,
-    params: Params,
-    xs: Any,
-    carry: Carry | None,
-    lengths: Any,
-    resets: Any,
-) -> tuple[Array, Carry | None, Array | None, Array | None]:
-    """The arguments as arrays, or an error; nothing is compiled on the way."""
-    if not isinstance(recurrence, Recurrence):
-        raise TypeError(
-            f"recurrence: got {type(recurrence).__name__}, "
-            "expected a Recurrence such as rnnjax.lstm"
-        )
+class _ParamsSpec(NamedTuple):
+    """Structure, shapes and dtype of parameters: all that the checks depend on."""
+
+    structure: Any
+    leaves: tuple[_Spec, ...]
+
+    def params(self) -> Params:
+        """Parameters without values."""
+        return self.structure.unflatten([jax.ShapeDtypeStruct(*leaf) for leaf in self.leaves])
+
+
+class _Expected(NamedTuple):
+    """What parameters say of the other arguments."""
+
+    features: tuple[int, ...]  # of one input
+    dtype: Any
+    carry_size: int  # numbers in one row's carry
+
+
+# What depends on shapes alone is kept: `scan` is also called in a loop, a step at a time.
+@lru_cache
+def _expected(recurrence: Recurrence, spec: _ParamsSpec) -> _Expected:
+    """Check parameters, and read off them what the other arguments must be."""
+    params = spec.params()
     features = _of_params("input_shape", recurrence, lambda: recurrence.input_shape(params))
-    dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(params)}
+    dtypes = {leaf.dtype for leaf in spec.leaves}
     if len(dtypes) != 1:
         names = ", ".join(sorted(dtype.name for dtype in dtypes))
         raise TypeError(f"params: got arrays of dtypes {names}, expected one dtype for all")
     (dtype,) = dtypes
-
-    xs = _as_array(xs)
-    rank = 1 + len(features)
-    letters = ", ".join(map(str, features))
-    if xs.ndim < rank or xs.shape[xs.ndim - len(features) :] != features:
-        raise ValueError(f"xs: got shape {xs.shape}, expected (T, *B, {letters})")
-    if xs.shape[0] < 1:
-        raise ValueError(f"xs: got shape {xs.shape}, expected at least 1 time step")
-    if xs.dtype != dtype:
-        hint = (
-            ""
-            if jnp.issubdtype(xs.dtype, jnp.inexact)
-            else "; indices go through an embedding or one_hot first"
-        )
-        raise TypeError(
-            f"xs: got dtype {xs.dtype.name}, expected {dtype.name}, that of params{hint}"
-        )
-    batch_shape = xs.shape[1 : xs.ndim - len(features)]
-
-    if carry is not None:
-        carry = _checked_carry(recurrence, params, carry, batch_shape)
-    if lengths is not None:
-        lengths = _checked_lengths(_as_array(lengths), xs.shape[0], batch_shape)
-    if resets is not None:
-        resets = _as_array(resets)
-        if resets.dtype != jnp.bool_:
-            raise TypeError(f"resets: got dtype {resets.dtype.name}, expected bool")
-        expected = (xs.shape[0], *batch_shape)
-        if resets.shape != expected:
-            raise ValueError(f"resets: got shape {resets.shape}, expected {expected} (T, *B)")
-    return xs, carry, lengths, resets
+    sizes = recurrence.sizes
+    if sizes is not None:
+        options = _of_params("sizes", recurrence, lambda: sizes(params))
+        _check_params(recurrence, params, options, dtype)
+    carry = _expected_carry(recurrence, spec, ())
+    return _Expected(tuple(features), dtype, sum(prod(leaf.shape) for leaf in carry.leaves))
 
 
 def _of_params(what: str, recurrence: Recurrence, read: Callable[[], Any]) -> Any:
@@ -230,64 +252,160 @@ def _of_params(what: str, recurrence: Recurrence, read: Callable[[], Any]) -> An
         ) from error
 
 
-def _checked_carry(
-    recurrence: Recurrence, params: Params, carry: Carry, batch_shape: tuple[int, ...]
-) -> Carry:
-    carry = jax.tree.map(_as_array, carry)
-    expected = jax.eval_shape(lambda: recurrence.initial_carry(params, batch_shape))
-    got_structure, structure = jax.tree.structure(carry), jax.tree.structure(expected)
-    if got_structure != structure:
-        raise ValueError(
-            f"carry: got {got_structure}, expected {structure}, as {recurrence.name}.initial_carry"
+def _check_params(
+    recurrence: Recurrence, params: Params, options: dict[str, Any], dtype: Any
+) -> None:
+    """Compare parameters with those that `init` gives for their sizes."""
+    source = f"rnnjax.{recurrence.name}.init"
+    try:
+        own = jax.eval_shape(
+            lambda: recurrence.init(jax.random.key(0), **options, dtype=dtype.name)
+        )
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"params: got {options} and dtype {dtype.name}, which {source} refuses ({error})"
+        ) from error
+    got, expected = type(params).__name__, type(own).__name__
+    if got != expected:
+        raise TypeError(f"params: got {got}, expected {expected}, as {source} returns")
+    structure = jax.tree.structure(own)
+    if jax.tree.structure(params) != structure:
+        raise TypeError(
+            f"params: got {jax.tree.structure(params)}, expected {structure}, as {source} returns"
         )
     for (path, leaf), want in zip(
-        jax.tree_util.tree_leaves_with_path(carry), jax.tree.leaves(expected), strict=True
+        jax.tree.leaves_with_path(params), jax.tree.leaves(own), strict=True
     ):
-        name = "carry" + jax.tree_util.keystr(path)
         if leaf.shape != want.shape:
-            raise ValueError(f"{name}: got shape {leaf.shape}, expected {want.shape}")
-        if leaf.dtype != want.dtype:
-            raise TypeError(f"{name}: got dtype {leaf.dtype.name}, expected {want.dtype.name}")
-    return carry
-
-
-def _checked_lengths(lengths: Any, time_steps: int, batch_shape: tuple[int, ...]) -> Any:
-    if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise TypeError(f"lengths: got dtype {lengths.dtype.name}, expected an integer dtype")
-    if lengths.shape != batch_shape:
-        raise ValueError(f"lengths: got shape {lengths.shape}, expected {batch_shape} (*B)")
-    if _is_known(lengths):
-        values = np.asarray(lengths)
-        outside = values[(values < 0) | (values > time_steps)]
-        if outside.size:
             raise ValueError(
-                f"lengths: got {outside.flat[0]}, expected values within 0 … {time_steps} (T)"
+                f"params{jax.tree_util.keystr(path)}: got shape {leaf.shape}, "
+                f"expected {want.shape}, as {source} returns for {options}"
             )
-    return lengths
 
 
-def _request(
+class _ExpectedCarry(NamedTuple):
+    structure: Any
+    names: tuple[str, ...]  # of the leaves, for an error
+    leaves: tuple[_Spec, ...]
+
+
+@lru_cache
+def _expected_carry(
+    recurrence: Recurrence, spec: _ParamsSpec, batch_shape: tuple[int, ...]
+) -> _ExpectedCarry:
+    carry = _of_params(
+        "initial_carry",
+        recurrence,
+        lambda: jax.eval_shape(
+            lambda params: recurrence.initial_carry(params, batch_shape), spec.params()
+        ),
+    )
+    paths = jax.tree.leaves_with_path(carry)
+    return _ExpectedCarry(
+        jax.tree.structure(carry),
+        tuple("carry" + jax.tree_util.keystr(path) for path, _ in paths),
+        tuple(_Spec(leaf.shape, leaf.dtype) for _, leaf in paths),
+    )
+
+
+def _checked_request(
     recurrence: Recurrence,
     params: Params,
     xs: Any,
     carry: Carry | None,
     lengths: Any,
     resets: Any,
-    reverse: bool,
+    reverse: Any,
 ) -> Request:
-    del carry
-    one_row = jax.eval_shape(lambda: recurrence.initial_carry(params, ()))
+    """What is asked of a plan, or an error; nothing is compiled on the way."""
+    if not isinstance(recurrence, Recurrence):
+        raise TypeError(
+            f"recurrence: got {type(recurrence).__name__}, "
+            "expected a Recurrence such as rnnjax.lstm"
+        )
+    leaves, structure = jax.tree.flatten(params)
+    spec = _ParamsSpec(structure, tuple(_spec("params", leaf) for leaf in leaves))
+    expected = _expected(recurrence, spec)
+    time_steps, batch_shape = _check_xs(xs, expected)
+    if carry is not None:
+        _check_carry(recurrence, carry, _expected_carry(recurrence, spec, batch_shape))
+    if lengths is not None:
+        _check_lengths(lengths, time_steps, batch_shape)
+    if resets is not None:
+        shape, dtype = _spec("resets", resets)
+        if dtype != jnp.bool_:
+            raise TypeError(f"resets: got dtype {dtype.name}, expected bool")
+        if shape != (time_steps, *batch_shape):
+            raise ValueError(
+                f"resets: got shape {shape}, expected {(time_steps, *batch_shape)} (T, *B)"
+            )
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse: got {type(reverse).__name__}, expected a bool")
     return Request(
         recurrence=recurrence,
-        time_steps=xs.shape[0],
-        batch_shape=_batch_shape(recurrence, params, xs),
-        carry_size=sum(leaf.size for leaf in jax.tree.leaves(one_row)),
-        dtype=xs.dtype.name,
+        time_steps=time_steps,
+        batch_shape=batch_shape,
+        carry_size=expected.carry_size,
+        dtype=expected.dtype.name,
         lengths=lengths is not None,
         resets=resets is not None,
         reverse=bool(reverse),
         platform=jax.default_backend(),
     )
+
+
+def _check_xs(xs: Any, expected: _Expected) -> tuple[int, tuple[int, ...]]:
+    """T and *B."""
+    shape, dtype = _spec("xs", xs)
+    features = expected.features
+    batch_axes = len(shape) - len(features) - 1
+    if batch_axes < 0 or shape[1 + batch_axes :] != features:
+        letters = ", ".join(map(str, features))
+        raise ValueError(f"xs: got shape {shape}, expected (T, *B, {letters})")
+    if shape[0] < 1:
+        raise ValueError(f"xs: got shape {shape}, expected at least 1 time step")
+    if dtype != expected.dtype:
+        hint = (
+            ""
+            if jnp.issubdtype(dtype, jnp.inexact)
+            else "; indices go through an embedding or one_hot first"
+        )
+        raise TypeError(
+            f"xs: got dtype {dtype.name}, expected {expected.dtype.name}, that of params{hint}"
+        )
+    return shape[0], shape[1 : 1 + batch_axes]
+
+
+def _check_carry(recurrence: Recurrence, carry: Carry, expected: _ExpectedCarry) -> None:
+    leaves, structure = jax.tree.flatten(carry)
+    if structure != expected.structure:
+        raise ValueError(
+            f"carry: got {structure}, expected {expected.structure}, "
+            f"as {recurrence.name}.initial_carry"
+        )
+    for name, leaf, want in zip(expected.names, leaves, expected.leaves, strict=True):
+        shape, dtype = _spec(name, leaf)
+        if shape != want.shape:
+            raise ValueError(f"{name}: got shape {shape}, expected {want.shape}")
+        if dtype != want.dtype:
+            raise TypeError(f"{name}: got dtype {dtype.name}, expected {want.dtype.name}")
+
+
+def _check_lengths(lengths: Any, time_steps: int, batch_shape: tuple[int, ...]) -> None:
+    shape, dtype = _spec("lengths", lengths)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise TypeError(f"lengths: got dtype {dtype.name}, expected an integer dtype")
+    if shape != batch_shape:
+        raise ValueError(f"lengths: got shape {shape}, expected {batch_shape} (*B)")
+    unknown = (jax.core.Tracer, jax.ShapeDtypeStruct)
+    if any(isinstance(part, unknown) for part in jax.tree.leaves(lengths)):
+        return
+    values = np.asarray(lengths)
+    outside = values[(values < 0) | (values > time_steps)]
+    if outside.size:
+        raise ValueError(
+            f"lengths: got {outside.flat[0]}, expected values within 0 … {time_steps} (T)"
+        )
 
 
 def _resolve(plan: str | Plan, request: Request) -> tuple[Plan, Explanation]:

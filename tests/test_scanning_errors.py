@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.monitoring
@@ -98,7 +98,32 @@ BAD = {
         "xs: got dtype int32, expected float32, that of params; "
         "indices go through an embedding or one_hot first",
     ),
+    "no xs": (
+        {"xs": None},
+        TypeError,
+        "xs: got NoneType, expected numbers in the shape of an array",
+    ),
+    "xs of text": (
+        {"xs": "abc"},
+        TypeError,
+        "xs: got str, expected numbers in the shape of an array",
+    ),
+    "xs of texts": (
+        {"xs": np.full((T, B, I), "a")},
+        TypeError,
+        "xs: got ndarray, expected numbers in the shape of an array",
+    ),
+    "xs ragged": (
+        {"xs": [[[1.0], [2.0, 3.0]]]},
+        TypeError,
+        "xs: got list, expected numbers in the shape of an array",
+    ),
     # carry
+    "carry of text": (
+        {"carry": ("h", "cell")},
+        TypeError,
+        "carry[0]: got str, expected numbers in the shape of an array",
+    ),
     "carry of another structure": (
         {"carry": zeros(B, H)},
         ValueError,
@@ -146,7 +171,17 @@ BAD = {
         "lengths: got shape (3,), expected (2,) (*B)",
     ),
     "one length for all": ({"lengths": 2}, ValueError, "lengths: got shape (), expected (2,) (*B)"),
+    "lengths of text": (
+        {"lengths": "ab"},
+        TypeError,
+        "lengths: got str, expected numbers in the shape of an array",
+    ),
     # resets
+    "resets ragged": (
+        {"resets": [[True], [True, False]]},
+        TypeError,
+        "resets: got list, expected numbers in the shape of an array",
+    ),
     "resets batch-major": (
         {"resets": zeros(B, T, dtype="bool")},
         ValueError,
@@ -156,6 +191,13 @@ BAD = {
         {"resets": zeros(T, B, dtype="int32")},
         TypeError,
         "resets: got dtype int32, expected bool",
+    ),
+    # reverse
+    "reverse an integer": ({"reverse": 1}, TypeError, "reverse: got int, expected a bool"),
+    "reverse an array": (
+        {"reverse": np.array([True, False])},
+        TypeError,
+        "reverse: got ndarray, expected a bool",
     ),
     # plan
     "an unknown plan": (
@@ -180,6 +222,34 @@ BAD = {
         TypeError,
         "params: got arrays of dtypes float32, float64, expected one dtype for all",
     ),
+    "params of text": (
+        {"params": "abc"},
+        TypeError,
+        "params: got str, expected numbers in the shape of an array",
+    ),
+    "params in a dict": (
+        {"params": params_of(rnnjax.lstm)._asdict()},
+        TypeError,
+        "params: cannot read the input_shape of lstm "
+        "('dict' object has no attribute 'w_x'), expected what rnnjax.lstm.init returns",
+    ),
+    "params of integers": (
+        {"params": jax.tree.map(lambda leaf: leaf.astype("int32"), params_of(rnnjax.lstm))},
+        TypeError,
+        "params: got {'input_size': 3, 'hidden_size': 5} and dtype int32, "
+        "which rnnjax.lstm.init refuses (dtype: got int32, expected a floating dtype)",
+    ),
+    "params with a bias of one gate": (
+        {"params": params_of(rnnjax.lstm)._replace(b=zeros(H))},
+        ValueError,
+        "params.b: got shape (5,), expected (20,), "
+        "as rnnjax.lstm.init returns for {'input_size': 3, 'hidden_size': 5}",
+    ),
+    "params of another record": (
+        {"params": params_of(rnnjax.minimal_gru)},
+        TypeError,
+        "params: got MinimalGRUParams, expected LSTMParams, as rnnjax.lstm.init returns",
+    ),
     "no params": (
         {"params": None},
         TypeError,
@@ -200,7 +270,6 @@ def test_bad_input_is_refused_in_one_line_with_nothing_compiled(door, bad, watch
     assert watched.steps == 0
 
 
-@pytest.mark.xfail(reason="jnp.asarray of a numpy array compiles a copy before the check of shapes")
 def test_bad_input_in_numpy_compiles_nothing(watched):
     """Of sizes that no other test has, for a second compile of one shape is not seen."""
     xs, wrong = zeros(13, 7, I), zeros(13, 7, 11)
@@ -247,7 +316,6 @@ def test_what_is_unknown_under_jit_is_clamped_and_what_is_known_is_refused():
         run(jnp.array([1.0, 2.0], "float32"))
 
 
-@pytest.mark.xfail(reason="scan does not yet compare params with those of init")
 @pytest.mark.parametrize("wanted", rnnjax.recurrences.REGISTRY)
 @pytest.mark.parametrize("hidden_size", [2, 12])
 def test_params_of_another_recurrence_are_refused(wanted, hidden_size):
@@ -263,6 +331,91 @@ def test_params_of_another_recurrence_are_refused(wanted, hidden_size):
         assert "\n" not in str(caught.value), given
         assert f"rnnjax.{wanted}.init" in str(caught.value), given
         assert watched.steps == 0, given
+
+
+@pytest.mark.parametrize("recurrence", rnnjax.recurrences.REGISTRY.values(), ids=repr)
+def test_every_recurrence_states_by_which_sizes_its_parameters_come(recurrence):
+    params = params_of(recurrence)
+    sizes = recurrence.sizes(params)
+    again = jax.eval_shape(lambda: recurrence.init(jax.random.key(0), **sizes))
+    assert jax.tree.map(np.shape, again) == jax.tree.map(np.shape, params)
+
+
+def test_a_recurrence_of_other_sizes_states_them_and_one_that_states_none_is_not_checked():
+    """Parameters that two sizes do not tell: here with a projection of the output."""
+
+    class Projected(NamedTuple):
+        inner: Any
+        out: Any  # (H, P)
+
+    def init(key: Any, *, inputs: int, units: int, outputs: int, dtype: Any) -> Projected:
+        inner = rnnjax.elman.init(key, inputs, units, dtype=dtype)
+        return Projected(inner, jnp.zeros((units, outputs), dtype))
+
+    def step(params: Projected, carry: Any, z: Any) -> Any:
+        carry, y = rnnjax.elman.step(params.inner, carry, z)
+        return carry, y @ params.out
+
+    projected = rnnjax.Recurrence(
+        name="projected",
+        summary="",
+        init=init,
+        initial_carry=lambda params, shape: rnnjax.elman.initial_carry(params.inner, shape),
+        project=lambda params, xs: rnnjax.elman.project(params.inner, xs),
+        step=step,
+        input_shape=lambda params: rnnjax.elman.input_shape(params.inner),
+        sizes=lambda params: {
+            "inputs": params.inner.w_x.shape[0],
+            "units": params.inner.w_h.shape[0],
+            "outputs": params.out.shape[1],
+        },
+    )
+    good = Projected(params_of(rnnjax.elman), np.ones((H, 7), "float32"))
+    xs = zeros(T, B, I)
+    _, ys = rnnjax.scan(projected, good, xs, plan="reference")
+    assert ys.shape == (T, B, 7)
+    bad = good._replace(inner=params_of(rnnjax.elman)._replace(b=zeros(1)))
+    with pytest.raises(ValueError, match=r"^params\.inner\.b: got shape \(1,\), expected \(5,\)"):
+        rnnjax.explain_plan(projected, bad, xs)
+    rnnjax.explain_plan(dataclasses.replace(projected, sizes=None), bad, xs)
+
+
+def test_lists_are_arrays_and_so_are_lists_of_traced_arrays():
+    params, rows = params_of(rnnjax.elman), [zeros(B, I)] * T
+    for make in (np.ndarray.tolist, jnp.asarray):
+        params = jax.tree.map(lambda leaf: np.asarray(leaf, "float64"), params)
+        as_list = [make(row.astype("float64") + t) for t, row in enumerate(rows)]
+        lengths = [1, jnp.int32(3)]
+
+        def run(xs: Any, lengths: Any, params: Any = params) -> Any:
+            return rnnjax.scan(rnnjax.elman, params, xs, lengths=lengths, plan="reference")
+
+        expected = run(jnp.array(as_list), np.array([1, 3]))
+        assert_close(run(as_list, lengths), expected, "float64")
+        assert_close(jax.jit(run)(as_list, lengths), expected, "float64")
+    with pytest.raises(ValueError, match=r"^lengths: got 9, expected values within 0"):
+        run(as_list, [1, 9])
+
+
+def test_numpy_of_64_bits_is_taken_as_jax_takes_it_without_64_bits():
+    with jax.enable_x64(False):
+        xs, lengths = np.ones((T, B, I)), np.array([1, 3])
+        _, ys = rnnjax.scan(rnnjax.lstm, params_of(rnnjax.lstm), xs, lengths=lengths)
+        assert ys.dtype == "float32"
+        assert rnnjax.sequence_ends(np.ones((T, B), bool), lengths).dtype == bool
+
+
+def test_shapes_do_for_an_explanation_as_arrays_do():
+    def explained(arguments: Any) -> Any:
+        return rnnjax.explain_plan(rnnjax.lstm, **arguments, reverse=np.True_)
+
+    whole = arguments(
+        carry=(zeros(B, H), zeros(B, H)),
+        lengths=np.array([1, 2], "int32"),
+        resets=zeros(T, B, dtype="bool"),
+    )
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), whole)
+    assert explained(shapes) == explained(whole)
 
 
 FIRST_ORDER = ("fused", "checkpointed")
@@ -400,7 +553,6 @@ def test_starts_that_are_not_boolean_are_refused():
     assert str(caught.value) == "starts: got dtype int32, expected bool"
 
 
-@pytest.mark.xfail(reason="sequence_ends does not yet cast or check its lengths")
 def test_lengths_of_sequence_ends_are_any_integers_and_checked():
     starts = np.zeros((T, B), bool)
     ends = rnnjax.sequence_ends(starts, lengths=np.array([2, 3], "int64"))

@@ -8,7 +8,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from rnnjax.recurrences.initializers import DEFAULT_INITIALIZERS, Initializers, draw_weights
+from rnnjax.recurrences.initializers import (
+    DEFAULT_INITIALIZERS,
+    Initializers,
+    draw_weights,
+    drawn_sizes,
+)
 from rnnjax.recurrences.protocol import Recurrence
 
 
@@ -98,6 +103,7 @@ def with_activation(name: str, activation: Callable[[Array], Array]) -> Recurren
         input_shape=input_shape,
         mix=mix,
         gate=gate,
+        sizes=drawn_sizes,
     )
 
 

@@ -11,6 +11,7 @@ from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
     draw_weights,
+    drawn_sizes,
     per_gate,
 )
 from rnnjax.recurrences.protocol import Recurrence
@@ -110,4 +111,5 @@ gru = Recurrence(
     input_shape=input_shape,
     mix=mix,
     gate=gate,
+    sizes=drawn_sizes,
 )

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from rnnjax.recurrences.initializers import DEFAULT_INITIALIZERS, Initializers, draw_weights
+from rnnjax.recurrences.initializers import (
+    DEFAULT_INITIALIZERS,
+    Initializers,
+    draw_weights,
+    drawn_sizes,
+)
 from rnnjax.recurrences.protocol import Recurrence
 
 
@@ -91,4 +96,5 @@ gru_reset_before = Recurrence(
     project=project,
     step=step,
     input_shape=input_shape,
+    sizes=drawn_sizes,
 )

@@ -1,10 +1,11 @@
 """How the weights of a recurrence begin."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
@@ -70,13 +71,23 @@ def draw_weights(
         TypeError: The dtype is not floating.
     """
     for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
             raise ValueError(f"{name}: got {size!r}, expected an integer of at least 1")
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype: got {jnp.dtype(dtype).name}, expected a floating dtype")
+    try:
+        known = jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype: got {dtype!r}, expected a floating dtype") from None
+    if not jnp.issubdtype(known, jnp.floating):
+        raise TypeError(f"dtype: got {known.name}, expected a floating dtype")
+    input_size, hidden_size = int(input_size), int(hidden_size)  # a product in int8 overflows
     key_x, key_h, key_b = jax.random.split(key, 3)
     return (
         per_gate(initializers.input, key_x, gates, (input_size, hidden_size), dtype),
         per_gate(initializers.recurrent, key_h, gates, (hidden_size, hidden_size), dtype),
         per_gate(initializers.bias, key_b, gates, (hidden_size,), dtype),
     )
+
+
+def drawn_sizes(params: Any) -> dict[str, int]:
+    """The sizes that `draw_weights` was given, from its `w_x` `(I, ...)` and `w_h` `(H, ...)`."""
+    return {"input_size": params.w_x.shape[0], "hidden_size": params.w_h.shape[0]}

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from rnnjax.recurrences.initializers import DEFAULT_INITIALIZERS, Initializers, draw_weights
+from rnnjax.recurrences.initializers import (
+    DEFAULT_INITIALIZERS,
+    Initializers,
+    draw_weights,
+    drawn_sizes,
+)
 from rnnjax.recurrences.protocol import Recurrence
 
 
@@ -44,7 +49,8 @@ def init(
         TypeError: The dtype is not floating.
     """
     w_x, w_h, b = draw_weights(key, 4, input_size, hidden_size, dtype, initializers)
-    return LSTMParams(w_x, w_h, b.at[hidden_size : 2 * hidden_size].add(forget_bias))
+    b = b.reshape(4, -1).at[1].add(forget_bias).reshape(-1)
+    return LSTMParams(w_x, w_h, b)
 
 
 def initial_carry(params: LSTMParams, batch_shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -105,4 +111,5 @@ lstm = Recurrence(
     input_shape=input_shape,
     mix=mix,
     gate=gate,
+    sizes=drawn_sizes,
 )

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from rnnjax.recurrences.initializers import DEFAULT_INITIALIZERS, Initializers, draw_weights
+from rnnjax.recurrences.initializers import (
+    DEFAULT_INITIALIZERS,
+    Initializers,
+    draw_weights,
+    drawn_sizes,
+)
 from rnnjax.recurrences.protocol import Recurrence
 
 
@@ -96,4 +101,5 @@ minimal_gru = Recurrence(
     input_shape=input_shape,
     mix=mix,
     gate=gate,
+    sizes=drawn_sizes,
 )

@@ -34,6 +34,9 @@ class Recurrence:
         mix: `(params, carry) -> m`; the only use of recurrent weights, linear in `params`.
             With `gate` it splits `step` once more: `step = gate(z, mix(params, carry), carry)`.
         gate: `(z, m, carry) -> (carry, y)`; free of parameters, elementwise along the batch.
+        sizes: `(params) -> options`, the keyword arguments with which `init` gives parameters of
+            these shapes: `init(key, **options, dtype=dtype)`. By them `scan` refuses parameters
+            of another recurrence (it traces `init`, once a shape); None leaves them unchecked.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Recurrence:
     input_shape: Callable[[Params], tuple[int, ...]]
     mix: Callable[[Params, Carry], Any] | None = None
     gate: Callable[[Any, Any, Carry], tuple[Carry, Array]] | None = None
+    sizes: Callable[[Params], dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         if (self.mix is None) != (self.gate is None):

@@ -135,3 +135,27 @@ def test_dtypes_that_are_not_floating_are_refused(name, dtype):
     with pytest.raises(TypeError) as caught:
         rnnjax.recurrences.REGISTRY[name].init(jax.random.key(0), 3, 2, dtype=dtype)
     assert str(caught.value) == f"dtype: got {dtype}, expected a floating dtype"
+
+
+@RECURRENCES
+def test_a_dtype_that_is_none_is_refused(name):
+    with pytest.raises(TypeError) as caught:
+        rnnjax.recurrences.REGISTRY[name].init(jax.random.key(0), 3, 2, dtype="float99")
+    assert str(caught.value) == "dtype: got 'float99', expected a floating dtype"
+
+
+@RECURRENCES
+def test_sizes_of_numpy_are_integers(name):
+    init = rnnjax.recurrences.REGISTRY[name].init
+    of_numpy, expected = init(jax.random.key(0), np.int64(I), np.int8(H)), drawn(name)
+    assert jax.tree.all(jax.tree.map(np.array_equal, of_numpy, expected))
+
+
+@RECURRENCES
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_low_precision_is_float32_rounded(name, dtype):
+    """A QR decomposition is there only from float32 on."""
+    low = rnnjax.recurrences.REGISTRY[name].init(jax.random.key(0), I, H, dtype=dtype)
+    for leaf, full in zip(low, drawn(name), strict=True):
+        assert leaf.dtype == dtype
+        npt.assert_array_equal(leaf, full.astype(dtype))
