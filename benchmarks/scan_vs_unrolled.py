@@ -34,7 +34,7 @@ from benchmarks.child_process import (
     Send,
     child_process,
 )
-from benchmarks.machine import machine_record, versions_record
+from benchmarks.machine import versions_record
 from benchmarks.measure import (
     CompileCost,
     Spread,
@@ -46,6 +46,7 @@ from benchmarks.measure import (
 )
 from benchmarks.report import append_record, read_records
 from benchmarks.scan_vs_unrolled_report import MEASURED, Row, write_report
+from rnnjax.training.machine import machine_record
 
 COMPUTATIONS = ("training", "forward")
 UNROLLED = "unrolled"

@@ -11,19 +11,19 @@ three models that are not neural nets: characters by frequency, an order-3 model
 (modified Kneser–Ney), and xz. Interrupted, by Ctrl-C or worse, the same command goes on from the
 last checkpoint.
 
-Recorded scores are in docs/results/character_language_model.md.
+A recorded run with its scores is in docs/results/character_language_model/report.md.
 """
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,9 @@ from rnnjax.text.vocabulary import BEGIN, Vocabulary, from_counts, from_json
 from rnnjax.training.files import replace_text
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
 from rnnjax.training.step import TrainState, initial_train_state, make_train_step
+
+if TYPE_CHECKING:
+    from rnnjax.training.run_folder import RunFolder
 
 RUN = Path("runs/character_language_model")
 METRIC = "bits_per_character"
@@ -389,7 +392,7 @@ def train(config: Train) -> dict[str, Any]:
             )
         best = checkpoints.restore_best(result.state, metadata)
         assert best is not None  # the last step is always evaluated and saved
-        return report(config, model, corpus, best.state.params, best.step, run.path)
+        return report(config, model, corpus, best.state.params, best.step, run)
 
 
 def report(
@@ -398,21 +401,36 @@ def report(
     corpus: Corpus,
     params: Any,
     step: int,
-    folder: Path,
+    run: "RunFolder",
 ) -> dict[str, Any]:
     """Score the whole test text beside the baselines, draw the curves, write a sample."""
     from rnnjax.training.plots import plot_training
 
+    folder = run.path
     test = streams_of(corpus.test, corpus.vocabulary, config.batch_size)
     score = make_evaluate(model, config.model.plan, test, config.window)(params)
     baselines = _kept(folder / "baselines.json", lambda: baseline_scores(corpus, config.xz))
-    summary = {
+    text = sample_texts(
+        model,
+        params,
+        corpus.vocabulary,
+        jax.random.key(config.seed),
+        "",
+        config.sample_length,
+        temperature=config.temperature,
+    )[0]
+    summary = run.start | {
         "step": step,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "test_characters": sum(map(len, corpus.test)),
         "test": score,
         "baselines": baselines,
+        "temperature": config.temperature,
+        "sample": text,
     }
-    replace_text(folder / "report.json", json.dumps(summary, indent=1))
+    replace_text(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False))
+    replace_text(folder / "report.md", report_page(summary))
+    replace_text(folder / "sample.txt", text)
     plot_training(
         folder / "metrics.jsonl",
         folder / "training.png",
@@ -420,29 +438,47 @@ def report(
         quantity=METRIC,
         clip_norm=config.optimizer.clip_norm,
     )
-    text = sample_texts(
-        model, params, corpus.vocabulary, jax.random.key(config.seed), "", config.sample_length,
-        temperature=config.temperature,
-    )[0]  # fmt: skip
-    replace_text(folder / "sample.txt", text)
-
-    rows = sorted(
-        [("this model", score[METRIC]), *baselines["test"].items()], key=lambda row: row[1]
-    )
-    print(
-        f"\nbits per character of {summary['test_characters']:,} held-out characters (test split)"
-    )
-    for name, bits in rows:
-        print(f"  {bits:6.3f}  {name}")
     bar = baselines["test"][ORDER_3]
     verdict = "beats" if score[METRIC] < bar else "does NOT beat"
+    print(f"\nbits per character of {summary['test_characters']:,} held-out characters (test)")
+    for bits, name in ranked_scores(summary):
+        print(f"  {bits:6.3f}  {name}")
     print(
         f"\nThe model of step {step:,} has perplexity {score['perplexity']:.2f} a character; "
         f"it {verdict} the order-3 model.\n\nA sample at temperature {config.temperature}:\n"
     )
     print(text)
-    print(f"\nIn {folder}: training.png, sample.txt, report.json, metrics.jsonl, tensorboard/")
+    print(f"\nIn {folder}: report.md, training.png, sample.txt, metrics.jsonl, tensorboard/")
     return summary
+
+
+def ranked_scores(summary: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """Bits per character of the test split and whose they are, the best first."""
+    scores = {"this model": summary["test"][METRIC]} | summary["baselines"]["test"]
+    return sorted((bits, name) for name, bits in scores.items())
+
+
+def report_page(summary: Mapping[str, Any]) -> str:
+    """The report as a page, with the command, the machine and the versions."""
+    machine = summary["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    rows = "".join(f"| {name} | {bits:.3f} |\n" for bits, name in ranked_scores(summary))
+    return f"""# Character language model
+
+`{summary["command"]}`, {summary["started"]}, on {machine["cores"]} cores of {machine["cpu"]};
+{versions}. {summary["parameters"]:,} parameters, the best model (step {summary["step"]:,}).
+
+| bits per character, {summary["test_characters"]:,} held-out characters | |
+| --- | ---: |
+{rows}
+![loss, learning rate and gradient norm](training.png)
+
+A sample at temperature {summary["temperature"]}:
+
+```text
+{summary["sample"]}
+```
+"""
 
 
 UNIGRAM, ORDER_3 = "characters by frequency", "order 3, modified Kneser–Ney"

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from rnnjax.training.files import replace_text
+from rnnjax.training.machine import machine_record
 from rnnjax.training.versions import installed_versions
 
 CONFIG, RECORD, LOCK = "config.json", "run.json", "lock"
@@ -33,6 +34,7 @@ class RunFolder:
     path: Path
     config: dict[str, Any]
     is_new: bool
+    start: dict[str, Any]  # the entry of this start in `run.json`
 
     @property
     def checkpoints(self) -> Path:
@@ -51,8 +53,8 @@ def open_run_folder(
     """Make or reopen the folder of a run and hold it until the block ends.
 
     Written atomically: `config.json`, the resolved config, and `run.json`, a list with one
-    entry for each time the run was started: command line, UTC time, versions and devices. The
-    lock is the operating system's, so that a process that dies leaves none behind.
+    entry for each time the run was started: command line, UTC time, versions, machine and devices.
+    The lock is the operating system's, so that a process that dies leaves none behind.
 
     Args:
         path: the folder, made if absent.
@@ -89,13 +91,14 @@ def open_run_folder(
                 "command": shlex.join(sys.orig_argv if command is None else command),
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
                 "versions": installed_versions(),
+                "machine": machine_record(),
                 "devices": [device.device_kind for device in jax.devices()],
             }
         )
         # The config last: it is what makes the folder a run.
         replace_text(path / RECORD, json.dumps(starts, indent=1))
         replace_text(path / CONFIG, json.dumps(fields, indent=1))
-        yield RunFolder(path, fields, is_new)
+        yield RunFolder(path, fields, is_new, starts[-1])
 
 
 @contextmanager

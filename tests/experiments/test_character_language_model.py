@@ -46,6 +46,9 @@ def test_a_run_learns_and_leaves_its_record(run):
     test, baselines = report["test"]["bits_per_character"], report["baselines"]["test"]
     assert len(baselines) == 4
     assert test < baselines[experiment.UNIGRAM]
+    page = (run / "report.md").read_text()
+    assert f"| this model | {test:.3f} |" in page
+    assert f"{report['machine']['cores']} cores" in page
     assert (run / "training.png").read_bytes().startswith(b"\x89PNG")
     assert len((run / "sample.txt").read_text()) == 20
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
