@@ -381,20 +381,20 @@ def test_a_recurrence_of_other_sizes_states_them_and_one_that_states_none_is_not
 
 
 def test_lists_are_arrays_and_so_are_lists_of_traced_arrays():
-    params, rows = params_of(rnnjax.elman), [zeros(B, I)] * T
-    for make in (np.ndarray.tolist, jnp.asarray):
-        params = jax.tree.map(lambda leaf: np.asarray(leaf, "float64"), params)
-        as_list = [make(row.astype("float64") + t) for t, row in enumerate(rows)]
-        lengths = [1, jnp.int32(3)]
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, "float64"), params_of(rnnjax.elman))
+    params = params._replace(w_x=params.w_x + 0.1)
 
-        def run(xs: Any, lengths: Any, params: Any = params) -> Any:
-            return rnnjax.scan(rnnjax.elman, params, xs, lengths=lengths, plan="reference")
+    def scanned(xs: Any, lengths: Any) -> Any:
+        return rnnjax.scan(rnnjax.elman, params, xs, lengths=lengths, plan="reference")
 
-        expected = run(jnp.array(as_list), np.array([1, 3]))
-        assert_close(run(as_list, lengths), expected, "float64")
-        assert_close(jax.jit(run)(as_list, lengths), expected, "float64")
+    rows = [np.full((B, I), t, "float64") for t in range(T)]
+    expected = scanned(np.stack(rows), np.array([1, 3]))
+    for xs in ([row.tolist() for row in rows], [jnp.asarray(row) for row in rows]):
+        for lengths in ([1, 3], [1, jnp.int32(3)]):
+            assert_close(scanned(xs, lengths), expected, "float64")
+    assert_close(jax.jit(scanned)(rows, [1, 3]), expected, "float64")
     with pytest.raises(ValueError, match=r"^lengths: got 9, expected values within 0"):
-        run(as_list, [1, 9])
+        scanned(rows, [1, 9])
 
 
 def test_numpy_of_64_bits_is_taken_as_jax_takes_it_without_64_bits():
@@ -406,8 +406,8 @@ def test_numpy_of_64_bits_is_taken_as_jax_takes_it_without_64_bits():
 
 
 def test_shapes_do_for_an_explanation_as_arrays_do():
-    def explained(arguments: Any) -> Any:
-        return rnnjax.explain_plan(rnnjax.lstm, **arguments, reverse=np.True_)
+    def explained(arguments: dict[str, Any]) -> Any:
+        return rnnjax.explain_plan(rnnjax.lstm, **arguments)
 
     whole = arguments(
         carry=(zeros(B, H), zeros(B, H)),
@@ -415,7 +415,8 @@ def test_shapes_do_for_an_explanation_as_arrays_do():
         resets=zeros(T, B, dtype="bool"),
     )
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), whole)
-    assert explained(shapes) == explained(whole)
+    assert explained(shapes | {"reverse": np.True_}) == explained(whole | {"reverse": True})
+    assert explained(shapes) != explained(whole | {"reverse": True})
 
 
 FIRST_ORDER = ("fused", "checkpointed")
