@@ -12,9 +12,9 @@ from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
     draw_weights,
-    drawn_sizes,
 )
 from rnnjax.recurrences.protocol import Recurrence
+from rnnjax.recurrences.sizes import drawn_sizes, input_shape, zero_state
 
 
 class ElmanParams(NamedTuple):
@@ -48,16 +48,6 @@ def init(
     """
     w_x, w_h, b = draw_weights(key, 1, input_size, hidden_size, dtype, initializers)
     return ElmanParams(w_x, w_h, b)
-
-
-def initial_carry(params: ElmanParams, batch_shape: tuple[int, ...]) -> Array:
-    """a^<0> = 0, `(*B, H)`."""
-    return jnp.zeros((*batch_shape, params.w_h.shape[0]), params.w_h.dtype)
-
-
-def input_shape(params: ElmanParams) -> tuple[int, ...]:
-    """`(I,)`."""
-    return (params.w_x.shape[0],)
 
 
 def project(params: ElmanParams, xs: Array) -> Array:
@@ -97,7 +87,7 @@ def with_activation(name: str, activation: Callable[[Array], Array]) -> Recurren
         name=name,
         summary=f"Elman (1990), {getattr(activation, '__name__', name)} of input and state",
         init=init,
-        initial_carry=initial_carry,
+        initial_carry=zero_state,
         project=project,
         step=step,
         input_shape=input_shape,

@@ -11,10 +11,10 @@ from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
     draw_weights,
-    drawn_sizes,
     per_gate,
 )
 from rnnjax.recurrences.protocol import Recurrence
+from rnnjax.recurrences.sizes import drawn_sizes, input_shape, zero_state
 
 
 class GRUParams(NamedTuple):
@@ -51,16 +51,6 @@ def init(
     w_x, w_h, b_x = draw_weights(key, 3, input_size, hidden_size, dtype, initializers)
     b_h = per_gate(initializers.bias, key_b, 3, (hidden_size,), dtype)
     return GRUParams(w_x, w_h, b_x, b_h)
-
-
-def initial_carry(params: GRUParams, batch_shape: tuple[int, ...]) -> Array:
-    """h^<0> = 0, `(*B, H)`."""
-    return jnp.zeros((*batch_shape, params.w_h.shape[0]), params.w_h.dtype)
-
-
-def input_shape(params: GRUParams) -> tuple[int, ...]:
-    """`(I,)`."""
-    return (params.w_x.shape[0],)
 
 
 def project(params: GRUParams, xs: Array) -> Array:
@@ -105,7 +95,7 @@ gru = Recurrence(
     name="gru",
     summary="Cho et al. (2014), reset after the matrix product, as in PyTorch and cuDNN",
     init=init,
-    initial_carry=initial_carry,
+    initial_carry=zero_state,
     project=project,
     step=step,
     input_shape=input_shape,

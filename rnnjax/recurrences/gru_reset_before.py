@@ -11,9 +11,9 @@ from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
     draw_weights,
-    drawn_sizes,
 )
 from rnnjax.recurrences.protocol import Recurrence
+from rnnjax.recurrences.sizes import drawn_sizes, input_shape, zero_state
 
 
 class GRUResetBeforeParams(NamedTuple):
@@ -49,16 +49,6 @@ def init(
     return GRUResetBeforeParams(w_x, w_h, b)
 
 
-def initial_carry(params: GRUResetBeforeParams, batch_shape: tuple[int, ...]) -> Array:
-    """h^<0> = 0, `(*B, H)`."""
-    return jnp.zeros((*batch_shape, params.w_h.shape[0]), params.w_h.dtype)
-
-
-def input_shape(params: GRUResetBeforeParams) -> tuple[int, ...]:
-    """`(I,)`."""
-    return (params.w_x.shape[0],)
-
-
 def project(params: GRUResetBeforeParams, xs: Array) -> Array:
     """`(..., I) -> (..., 3H)`. All that does not depend on the carry."""
     return xs @ params.w_x + params.b
@@ -92,7 +82,7 @@ gru_reset_before = Recurrence(
     name="gru_reset_before",
     summary="Cho et al. (2014) as published, reset before the matrix product; the course's GRU",
     init=init,
-    initial_carry=initial_carry,
+    initial_carry=zero_state,
     project=project,
     step=step,
     input_shape=input_shape,

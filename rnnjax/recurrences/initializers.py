@@ -1,7 +1,7 @@
 """How the weights of a recurrence begin."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,8 +86,3 @@ def draw_weights(
         per_gate(initializers.recurrent, key_h, gates, (hidden_size, hidden_size), dtype),
         per_gate(initializers.bias, key_b, gates, (hidden_size,), dtype),
     )
-
-
-def drawn_sizes(params: Any) -> dict[str, int]:
-    """The sizes that `draw_weights` was given, from its `w_x` `(I, ...)` and `w_h` `(H, ...)`."""
-    return {"input_size": params.w_x.shape[0], "hidden_size": params.w_h.shape[0]}

@@ -11,9 +11,9 @@ from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
     draw_weights,
-    drawn_sizes,
 )
 from rnnjax.recurrences.protocol import Recurrence
+from rnnjax.recurrences.sizes import drawn_sizes, input_shape, zero_state
 
 
 class LSTMParams(NamedTuple):
@@ -55,13 +55,7 @@ def init(
 
 def initial_carry(params: LSTMParams, batch_shape: tuple[int, ...]) -> tuple[Array, Array]:
     """(h^<0>, c^<0>) = 0, `(*B, H)` each."""
-    zero = jnp.zeros((*batch_shape, params.w_h.shape[0]), params.w_h.dtype)
-    return zero, zero
-
-
-def input_shape(params: LSTMParams) -> tuple[int, ...]:
-    """`(I,)`."""
-    return (params.w_x.shape[0],)
+    return zero_state(params, batch_shape), zero_state(params, batch_shape)
 
 
 def project(params: LSTMParams, xs: Array) -> Array:

@@ -11,9 +11,9 @@ from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
     draw_weights,
-    drawn_sizes,
 )
 from rnnjax.recurrences.protocol import Recurrence
+from rnnjax.recurrences.sizes import drawn_sizes, input_shape, zero_state
 
 
 class MinimalGRUParams(NamedTuple):
@@ -47,16 +47,6 @@ def init(
     """
     w_x, w_h, b = draw_weights(key, 2, input_size, hidden_size, dtype, initializers)
     return MinimalGRUParams(w_x, w_h, b)
-
-
-def initial_carry(params: MinimalGRUParams, batch_shape: tuple[int, ...]) -> Array:
-    """c^<0> = 0, `(*B, H)`."""
-    return jnp.zeros((*batch_shape, params.w_h.shape[0]), params.w_h.dtype)
-
-
-def input_shape(params: MinimalGRUParams) -> tuple[int, ...]:
-    """`(I,)`."""
-    return (params.w_x.shape[0],)
 
 
 def project(params: MinimalGRUParams, xs: Array) -> Array:
@@ -95,7 +85,7 @@ minimal_gru = Recurrence(
     name="minimal_gru",
     summary="the course's simplified GRU: an update gate and no reset gate",
     init=init,
-    initial_carry=initial_carry,
+    initial_carry=zero_state,
     project=project,
     step=step,
     input_shape=input_shape,
