@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -95,7 +96,13 @@ def report_text(command: str, date: str, conditions: Mapping[str, Any], rows: Se
 
 def _sections(rows: Sequence[Row]) -> list[tuple[str, str]]:
     names = {"forward": "Forward", "training": "Training step"}
-    sections = []
+    sections = [
+        (
+            f"{name}: geometric mean of × over the T that were measured",
+            means_table([row for row in rows if row.computation == computation]),
+        )
+        for computation, name in names.items()
+    ]
     for computation, name in names.items():
         here = [row for row in rows if row.computation == computation]
         if not here:
@@ -122,6 +129,26 @@ def _table(rows: Sequence[Row], cell: Callable[[Row], str]) -> str:
         cells = ["–" if row is None or row.status != MEASURED else cell(row) for row in of_plans]
         lines.append([recurrence, str(time_steps), *cells])
     return markdown_table(["recurrence", "T", *plans], lines, labels=1)
+
+
+def means_table(rows: Sequence[Row]) -> str:
+    """Recurrence × plan -> the geometric mean of the times relative to the reference's."""
+    plans = list(dict.fromkeys(row.plan for row in rows))
+    lines = []
+    for recurrence in dict.fromkeys(row.recurrence for row in rows):
+        ratios = {
+            plan: [
+                row.ratio_to_reference
+                for row in rows
+                if (row.recurrence, row.plan) == (recurrence, plan) and row.ratio_to_reference
+            ]
+            for plan in plans
+        }
+        means = [
+            three_digits(geometric_mean(ratios[plan]) if ratios[plan] else None) for plan in plans
+        ]
+        lines.append([recurrence, *means])
+    return markdown_table(["recurrence", *plans], lines, labels=1) if lines else ""
 
 
 def _run_cell(row: Row) -> str:

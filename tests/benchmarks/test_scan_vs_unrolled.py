@@ -195,7 +195,11 @@ def test_tables_are_exact():
     text = report_text("c", "d", settings | {"machine": machine, "versions": {"jax": "1"}}, rows)
     _, _, sections = text.partition("## ")
     assert sections == (
-        "Forward: run time\n\n"
+        "Forward: geometric mean of × over the T that were measured\n\n"
+        "| recurrence | reference | unrolled |\n"
+        "| --- | ---: | ---: |\n"
+        "| elman | 1.00 | 0.500 |\n"
+        "\n## Forward: run time\n\n"
         "| recurrence | T | reference | unrolled |\n"
         "| --- | ---: | ---: | ---: |\n"
         "| elman | 4 | 2.00 ms | 1.00 ms (×0.500) |\n"
