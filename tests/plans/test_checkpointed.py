@@ -14,8 +14,9 @@ def temporary_bytes(plan, time_steps):
         (h, _), _ = rnnjax.scan(rnnjax.lstm, params, xs, plan=plan)
         return jnp.sum(h)
 
-    compiled = jax.jit(jax.grad(loss)).lower(params, xs).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    memory = jax.jit(jax.grad(loss)).lower(params, xs).compile().memory_analysis()
+    assert memory is not None
+    return memory.temp_size_in_bytes
 
 
 def test_sixteen_times_the_steps_take_about_four_times_the_memory():
