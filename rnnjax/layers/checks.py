@@ -6,11 +6,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from rnnjax.plans.protocol import check_size
 
-def check_size(name: str, size: object) -> None:
-    """Raise ValueError unless `size` is an integer of at least 1."""
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise ValueError(f"{name}: got {size!r}, expected an integer of at least 1")
+__all__ = ["check_floating", "check_size", "checked_ids"]
 
 
 def check_floating(name: str, dtype: DTypeLike) -> None:

@@ -9,7 +9,7 @@ from jax import Array
 
 from rnnjax.plans import fused
 from rnnjax.plans.masking import per_step
-from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, at_least_one
+from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, check_size
 from rnnjax.plans.segments import in_whole_segments, join_segments, scan_segments
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
@@ -62,7 +62,7 @@ def checkpointed_in(segments: int) -> Plan:
     Raises:
         ValueError: `segments` is not an integer or below one.
     """
-    at_least_one("segments", segments)
+    check_size("segments", segments)
     return Plan(
         name=f"checkpointed_in({segments})",
         summary=f"{segments} segments, each computed again in the backward pass",

@@ -12,7 +12,7 @@ from jax import Array, lax
 from rnnjax.plans.aliases import first_equal_output, used_only_as_sum
 from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
 from rnnjax.plans.masking import enter, leave, per_step, select, zero_unless
-from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, at_least_one
+from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, check_size
 from rnnjax.plans.segments import in_whole_segments, join_segments, scan_segments
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
@@ -380,5 +380,5 @@ def fused_by(steps: int) -> Plan:
     Raises:
         ValueError: `steps` is not an integer or below one.
     """
-    at_least_one("steps", steps)
+    check_size("steps", steps)
     return replace(fused, name=f"fused_by({steps})", run=partial(run, steps_a_block=steps))

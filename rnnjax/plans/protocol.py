@@ -74,11 +74,7 @@ class Plan:
         return f"<plan {self.name}>"
 
 
-def at_least_one(name: str, value: int) -> None:
-    """Refuse an option of a plan that is not an integer or below one.
-
-    Raises:
-        ValueError: Naming the option.
-    """
+def check_size(name: str, value: object) -> None:
+    """Raise ValueError, naming the argument, unless it is an integer of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")

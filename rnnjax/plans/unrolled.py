@@ -8,7 +8,7 @@ from jax import Array
 
 from rnnjax.plans import reference
 from rnnjax.plans.masking import masked_step, per_step
-from rnnjax.plans.protocol import ANY_ORDER, Inputs, Plan, at_least_one
+from rnnjax.plans.protocol import ANY_ORDER, Inputs, Plan, check_size
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 
@@ -41,7 +41,7 @@ def unrolled_by(steps: int) -> Plan:
     Raises:
         ValueError: `steps` is not an integer or below one.
     """
-    at_least_one("steps", steps)
+    check_size("steps", steps)
     return Plan(
         name=f"unrolled_by({steps})",
         summary=f"lax.scan with {steps} steps an iteration",
