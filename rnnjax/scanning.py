@@ -10,11 +10,12 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from rnnjax.plans import REGISTRY
 from rnnjax.plans.choose import Explanation, choose
 from rnnjax.plans.protocol import Inputs, Plan, Request
+from rnnjax.precision import cast_leaves, computing_in, counterpart, default_accumulation_dtype
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 
@@ -27,6 +28,8 @@ def scan(
     lengths: ArrayLike | None = None,
     resets: ArrayLike | None = None,
     reverse: bool = False,
+    fresh_carry: Carry | None = None,
+    accumulation_dtype: DTypeLike | None = None,
     plan: str | Plan = "auto",
 ) -> tuple[Carry, Array]:
     """Run a recurrence over a batch of sequences.
@@ -36,23 +39,30 @@ def scan(
     Args:
         recurrence: What is computed in one step, such as `rnnjax.lstm`.
         params: Its parameters, from `recurrence.init`.
-        xs: `(T, *B, I)`, time first, any number of batch axes, none too; of the parameters' dtype.
+        xs: `(T, *B, I)`, time first, any number of batch axes, none too. Their dtype is that in
+            which products are computed: the parameters' own, or one of 16 bits.
         carry: Leaves `(*B, H)`: the state before the first step; None is the recurrence's own
-            `initial_carry`. Give the returned carry to go on where a scan ended.
+            `initial_carry`. Give the returned carry to go on where a scan ended. Of the dtype of
+            the inputs, of the parameters or of the sums.
         lengths: `(*B,)` integer, Tx of each row, 0 … T. Past its length a row's output is zero and
             its carry frozen; a row of length 0 returns its initial carry. Values are checked
             where they are known; under `jit` one below 0 acts as 0 and one above T as T.
-        resets: `(T, *B)` bool: the carry is put back to `initial_carry` before step t. So several
+        resets: `(T, *B)` bool: the carry is put back to `fresh_carry` before step t. So several
             sequences can be packed into one row. Under `reverse` "before" is in the order of
             running: mark the last step of each sequence (`sequence_ends`).
         reverse: Run each row from its own last valid element to its first; outputs stay in the
             order of the inputs.
+        fresh_carry: Leaves `(*B, H)`: what a reset puts in place; None is `initial_carry`.
+        accumulation_dtype: In which products are summed, gates evaluated, the carry taken from
+            step to step and gradients of weights summed. None is float32 where `xs` has 16 bits,
+            else the dtype of `xs`.
         plan: How to run it: a name in `rnnjax.plans.REGISTRY`, a plan with options such as
             `rnnjax.plans.unrolled_by(4)`, or "auto", whose choice `explain_plan` tells.
 
     Returns:
-        carry: Leaves `(*B, H)`, the state after each row's last valid step.
-        ys: `(T, *B, H)`.
+        carry: Leaves `(*B, H)`, the state after each row's last valid step, in the dtype of the
+            given one, else of `xs`.
+        ys: `(T, *B, H)`, in the dtype of `xs`.
 
     Raises:
         TypeError: An argument is of the wrong kind or dtype, such as the parameters of another
@@ -61,15 +71,19 @@ def scan(
             cannot serve an option.
         NotImplementedError: A derivative was asked of a plan that does not have it.
     """
-    request = _checked_request(recurrence, params, xs, carry, lengths, resets, reverse)
+    request = _checked_request(
+        recurrence, params, xs, carry, lengths, resets, reverse, fresh_carry, accumulation_dtype
+    )
     chosen, _ = _resolve(plan, request)
     return _run(
         recurrence,
         chosen,
         request.reverse,
+        request.accumulation_dtype,
         params,
         _as_array(xs),
         jax.tree.map(_as_array, carry),
+        jax.tree.map(_as_array, fresh_carry),
         None if lengths is None else _as_array(lengths),
         None if resets is None else _as_array(resets),
     )
@@ -84,6 +98,8 @@ def explain_plan(
     lengths: ArrayLike | None = None,
     resets: ArrayLike | None = None,
     reverse: bool = False,
+    fresh_carry: Carry | None = None,
+    accumulation_dtype: DTypeLike | None = None,
     plan: str | Plan = "auto",
 ) -> Explanation:
     """Which plan `scan` would take for these arguments, why, and what it passed over and why.
@@ -94,7 +110,9 @@ def explain_plan(
     Returns:
         An `Explanation`: `.plan`, `.reason`, `.cost`, `.derivatives`, `.refused`; it prints well.
     """
-    request = _checked_request(recurrence, params, xs, carry, lengths, resets, reverse)
+    request = _checked_request(
+        recurrence, params, xs, carry, lengths, resets, reverse, fresh_carry, accumulation_dtype
+    )
     return _resolve(plan, request)[1]
 
 
@@ -107,13 +125,17 @@ def one_step(recurrence: Recurrence, params: Params, carry: Carry, x: Array) -> 
         recurrence: What is computed.
         params: Its parameters.
         carry: Leaves `(*B, H)`.
-        x: `(*B, I)`.
+        x: `(*B, I)`, whose dtype is that of the products, as in `scan`.
 
     Returns:
-        carry: Leaves `(*B, H)`.
-        y: `(*B, H)`.
+        carry: Leaves `(*B, H)`, in the dtype of the given one.
+        y: `(*B, H)`, in the dtype of x.
     """
-    return recurrence.step(params, carry, recurrence.project(params, x))
+    accumulation = default_accumulation_dtype(x.dtype)
+    within = computing_in(recurrence, x.dtype, accumulation)
+    params, before = cast_leaves((params, carry), accumulation)
+    after, y = within.step(params, before, within.project(params, x))
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry), y.astype(x.dtype)
 
 
 def sequence_ends(starts: ArrayLike, lengths: ArrayLike | None = None) -> Array:
@@ -153,24 +175,35 @@ def _times(time_steps: int, batch_axes: int) -> Array:
     return jnp.arange(time_steps, dtype=jnp.int32).reshape(-1, *(1,) * batch_axes)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _run(
     recurrence: Recurrence,
     plan: Plan,
     reverse: bool,
+    accumulation_dtype: Any,
     params: Params,
     xs: Array,
     carry: Carry | None,
+    fresh_carry: Carry | None,
     lengths: Array | None,
     resets: Array | None,
 ) -> tuple[Carry, Array]:
     batch_shape = xs.shape[1 : xs.ndim - len(recurrence.input_shape(params))]
-    fresh = recurrence.initial_carry(params, batch_shape)
+    params = cast_leaves(params, accumulation_dtype)
+    initial = recurrence.initial_carry(params, batch_shape)
+    before, fresh = (
+        cast_leaves(given, accumulation_dtype) if given is not None else initial
+        for given in (carry, fresh_carry)
+    )
     valid = None
     if lengths is not None:
         valid = _times(xs.shape[0], lengths.ndim) < lengths.astype(jnp.int32)
-    inputs = Inputs(xs, fresh if carry is None else carry, fresh, valid, resets)
-    return plan.run(recurrence, params, inputs, reverse)
+    within = computing_in(recurrence, xs.dtype, accumulation_dtype)
+    inputs = Inputs(xs, before, fresh, valid, resets)
+    after, ys = plan.run(within, params, inputs, reverse)
+    if carry is None:
+        return cast_leaves(after, xs.dtype), ys.astype(xs.dtype)
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry), ys.astype(xs.dtype)
 
 
 class _Spec(NamedTuple):
@@ -285,7 +318,7 @@ def _check_params(
 
 class _ExpectedCarry(NamedTuple):
     structure: Any
-    names: tuple[str, ...]  # of the leaves, for an error
+    paths: tuple[str, ...]  # of the leaves, for an error
     leaves: tuple[_Spec, ...]
 
 
@@ -303,7 +336,7 @@ def _expected_carry(
     paths = jax.tree.leaves_with_path(carry)
     return _ExpectedCarry(
         jax.tree.structure(carry),
-        tuple("carry" + jax.tree_util.keystr(path) for path, _ in paths),
+        tuple(jax.tree_util.keystr(path) for path, _ in paths),
         tuple(_Spec(leaf.shape, leaf.dtype) for _, leaf in paths),
     )
 
@@ -316,6 +349,8 @@ def _checked_request(
     lengths: Any,
     resets: Any,
     reverse: Any,
+    fresh_carry: Carry | None = None,
+    accumulation_dtype: Any = None,
 ) -> Request:
     """What is asked of a plan, or an error; nothing is compiled on the way."""
     if not isinstance(recurrence, Recurrence):
@@ -326,9 +361,13 @@ def _checked_request(
     leaves, structure = jax.tree.flatten(params)
     spec = _ParamsSpec(structure, tuple(_spec("params", leaf) for leaf in leaves))
     expected = _expected(recurrence, spec)
-    time_steps, batch_shape = _check_xs(xs, expected)
-    if carry is not None:
-        _check_carry(recurrence, carry, _expected_carry(recurrence, spec, batch_shape))
+    time_steps, batch_shape, compute_dtype = _check_xs(xs, expected)
+    accumulation_dtype = _check_accumulation(accumulation_dtype, compute_dtype)
+    precisions = (compute_dtype, expected.dtype, accumulation_dtype)
+    for name, given in (("carry", carry), ("fresh_carry", fresh_carry)):
+        if given is not None:
+            own = _expected_carry(recurrence, spec, batch_shape)
+            _check_carry(name, recurrence, given, own, precisions)
     if lengths is not None:
         _check_lengths(lengths, time_steps, batch_shape)
     if resets is not None:
@@ -346,7 +385,8 @@ def _checked_request(
         time_steps=time_steps,
         batch_shape=batch_shape,
         carry_size=expected.carry_size,
-        dtype=expected.dtype.name,
+        dtype=compute_dtype.name,
+        accumulation_dtype=accumulation_dtype.name,
         lengths=lengths is not None,
         resets=resets is not None,
         reverse=bool(reverse),
@@ -354,8 +394,8 @@ def _checked_request(
     )
 
 
-def _check_xs(xs: Any, expected: _Expected) -> tuple[int, tuple[int, ...]]:
-    """T and *B."""
+def _check_xs(xs: Any, expected: _Expected) -> tuple[int, tuple[int, ...], Any]:
+    """T, *B and the compute dtype."""
     shape, dtype = _spec("xs", xs)
     features = expected.features
     batch_axes = len(shape) - len(features) - 1
@@ -364,31 +404,56 @@ def _check_xs(xs: Any, expected: _Expected) -> tuple[int, tuple[int, ...]]:
         raise ValueError(f"xs: got shape {shape}, expected (T, *B, {letters})")
     if shape[0] < 1:
         raise ValueError(f"xs: got shape {shape}, expected at least 1 time step")
-    if dtype != expected.dtype:
+    of_16_bits = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits == 16
+    if dtype != expected.dtype and not of_16_bits:
         hint = (
             ""
             if jnp.issubdtype(dtype, jnp.inexact)
             else "; indices go through an embedding or one_hot first"
         )
         raise TypeError(
-            f"xs: got dtype {dtype.name}, expected {expected.dtype.name}, that of params{hint}"
+            f"xs: got dtype {dtype.name}, expected {expected.dtype.name}, that of params, "
+            f"or a floating dtype of 16 bits{hint}"
         )
-    return shape[0], shape[1 : 1 + batch_axes]
+    return shape[0], shape[1 : 1 + batch_axes], dtype
 
 
-def _check_carry(recurrence: Recurrence, carry: Carry, expected: _ExpectedCarry) -> None:
+def _check_accumulation(given: Any, compute_dtype: Any) -> Any:
+    """The dtype of sums."""
+    if given is None:
+        return default_accumulation_dtype(compute_dtype)
+    expected = f"a floating dtype at least as wide as that of xs, {compute_dtype.name}"
+    try:
+        dtype = jax.dtypes.canonicalize_dtype(given)
+    except TypeError:
+        raise TypeError(f"accumulation_dtype: got {given!r}, expected {expected}") from None
+    if not jnp.issubdtype(dtype, jnp.floating) or jnp.promote_types(dtype, compute_dtype) != dtype:
+        raise TypeError(f"accumulation_dtype: got {dtype.name}, expected {expected}")
+    return dtype
+
+
+def _check_carry(
+    argument: str,
+    recurrence: Recurrence,
+    carry: Carry,
+    expected: _ExpectedCarry,
+    precisions: tuple[Any, ...],
+) -> None:
     leaves, structure = jax.tree.flatten(carry)
     if structure != expected.structure:
         raise ValueError(
-            f"carry: got {structure}, expected {expected.structure}, "
+            f"{argument}: got {structure}, expected {expected.structure}, "
             f"as {recurrence.name}.initial_carry"
         )
-    for name, leaf, want in zip(expected.names, leaves, expected.leaves, strict=True):
+    for path, leaf, want in zip(expected.paths, leaves, expected.leaves, strict=True):
+        name = argument + path
         shape, dtype = _spec(name, leaf)
         if shape != want.shape:
             raise ValueError(f"{name}: got shape {shape}, expected {want.shape}")
-        if dtype != want.dtype:
-            raise TypeError(f"{name}: got dtype {dtype.name}, expected {want.dtype.name}")
+        allowed = [counterpart(want.dtype, precision).name for precision in precisions]
+        if dtype.name not in allowed:
+            known = " or ".join(dict.fromkeys(allowed))
+            raise TypeError(f"{name}: got dtype {dtype.name}, expected {known}")
 
 
 def _check_lengths(lengths: Any, time_steps: int, batch_shape: tuple[int, ...]) -> None:

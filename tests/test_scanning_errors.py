@@ -90,12 +90,12 @@ BAD = {
     "xs of float64": (
         {"xs": zeros(T, B, I, dtype="float64")},
         TypeError,
-        "xs: got dtype float64, expected float32, that of params",
+        "xs: got dtype float64, expected float32, that of params, or a floating dtype of 16 bits",
     ),
     "xs of integers": (
         {"xs": zeros(T, B, I, dtype="int32")},
         TypeError,
-        "xs: got dtype int32, expected float32, that of params; "
+        "xs: got dtype int32, expected float32, that of params, or a floating dtype of 16 bits; "
         "indices go through an embedding or one_hot first",
     ),
     "no xs": (

@@ -26,7 +26,8 @@ class Request(NamedTuple):
     time_steps: int  # T
     batch_shape: tuple[int, ...]  # *B
     carry_size: int  # numbers in one row's carry
-    dtype: str
+    dtype: str  # of the inputs: that of the products
+    accumulation_dtype: str
     lengths: bool
     resets: bool
     reverse: bool

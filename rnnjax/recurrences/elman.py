@@ -13,6 +13,7 @@ from rnnjax.recurrences.initializers import (
     Initializers,
     draw_weights,
 )
+from rnnjax.recurrences.products import product
 from rnnjax.recurrences.protocol import Recurrence
 from rnnjax.recurrences.sizes import drawn_sizes, input_shape, zero_state
 
@@ -52,12 +53,12 @@ def init(
 
 def project(params: ElmanParams, xs: Array) -> Array:
     """`(..., I) -> (..., H)`. All that does not depend on the carry."""
-    return xs @ params.w_x + params.b
+    return product(xs, params.w_x) + params.b
 
 
 def mix(params: ElmanParams, h: Array) -> Array:
     """`(..., H) -> (..., H)`. The only use of the recurrent weights."""
-    return h @ params.w_h
+    return product(h, params.w_h)
 
 
 def with_activation(name: str, activation: Callable[[Array], Array]) -> Recurrence:

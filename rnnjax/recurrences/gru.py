@@ -13,6 +13,7 @@ from rnnjax.recurrences.initializers import (
     draw_weights,
     per_gate,
 )
+from rnnjax.recurrences.products import product
 from rnnjax.recurrences.protocol import Recurrence
 from rnnjax.recurrences.sizes import drawn_sizes, input_shape, zero_state
 
@@ -55,12 +56,12 @@ def init(
 
 def project(params: GRUParams, xs: Array) -> Array:
     """`(..., I) -> (..., 3H)`. All that does not depend on the carry."""
-    return xs @ params.w_x + params.b_x
+    return product(xs, params.w_x) + params.b_x
 
 
 def mix(params: GRUParams, h: Array) -> Array:
     """`(..., H) -> (..., 3H)`. The only use of the recurrent weights."""
-    return h @ params.w_h + params.b_h
+    return product(h, params.w_h) + params.b_h
 
 
 def gate(z: Array, m: Array, h: Array) -> tuple[Array, Array]:

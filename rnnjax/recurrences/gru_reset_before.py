@@ -12,6 +12,7 @@ from rnnjax.recurrences.initializers import (
     Initializers,
     draw_weights,
 )
+from rnnjax.recurrences.products import product
 from rnnjax.recurrences.protocol import Recurrence
 from rnnjax.recurrences.sizes import drawn_sizes, input_shape, zero_state
 
@@ -51,7 +52,7 @@ def init(
 
 def project(params: GRUResetBeforeParams, xs: Array) -> Array:
     """`(..., I) -> (..., 3H)`. All that does not depend on the carry."""
-    return xs @ params.w_x + params.b
+    return product(xs, params.w_x) + params.b
 
 
 def step(params: GRUResetBeforeParams, h: Array, z: Array) -> tuple[Array, Array]:
@@ -72,8 +73,8 @@ def step(params: GRUResetBeforeParams, h: Array, z: Array) -> tuple[Array, Array
     size = h.shape[-1]
     z_gates, z_new = jnp.split(z, [2 * size], axis=-1)
     w_gates, w_new = jnp.split(params.w_h, [2 * size], axis=-1)
-    reset, update = jnp.split(jax.nn.sigmoid(z_gates + h @ w_gates), 2, axis=-1)
-    new = jnp.tanh(z_new + (reset * h) @ w_new)
+    reset, update = jnp.split(jax.nn.sigmoid(z_gates + product(h, w_gates)), 2, axis=-1)
+    new = jnp.tanh(z_new + product(reset * h, w_new))
     h = (1 - update) * new + update * h
     return h, h
 

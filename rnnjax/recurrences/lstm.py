@@ -12,6 +12,7 @@ from rnnjax.recurrences.initializers import (
     Initializers,
     draw_weights,
 )
+from rnnjax.recurrences.products import product
 from rnnjax.recurrences.protocol import Recurrence
 from rnnjax.recurrences.sizes import drawn_sizes, input_shape, zero_state
 
@@ -60,13 +61,13 @@ def initial_carry(params: LSTMParams, batch_shape: tuple[int, ...]) -> tuple[Arr
 
 def project(params: LSTMParams, xs: Array) -> Array:
     """`(..., I) -> (..., 4H)`. All that does not depend on the carry."""
-    return xs @ params.w_x + params.b
+    return product(xs, params.w_x) + params.b
 
 
 def mix(params: LSTMParams, carry: tuple[Array, Array]) -> Array:
     """`(..., H) -> (..., 4H)`. The only use of the recurrent weights."""
     h, _ = carry
-    return h @ params.w_h
+    return product(h, params.w_h)
 
 
 def gate(z: Array, m: Array, carry: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:

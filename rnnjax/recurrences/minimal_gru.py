@@ -12,6 +12,7 @@ from rnnjax.recurrences.initializers import (
     Initializers,
     draw_weights,
 )
+from rnnjax.recurrences.products import product
 from rnnjax.recurrences.protocol import Recurrence
 from rnnjax.recurrences.sizes import drawn_sizes, input_shape, zero_state
 
@@ -51,12 +52,12 @@ def init(
 
 def project(params: MinimalGRUParams, xs: Array) -> Array:
     """`(..., I) -> (..., 2H)`. All that does not depend on the carry."""
-    return xs @ params.w_x + params.b
+    return product(xs, params.w_x) + params.b
 
 
 def mix(params: MinimalGRUParams, c: Array) -> Array:
     """`(..., H) -> (..., 2H)`. The only use of the recurrent weights."""
-    return c @ params.w_h
+    return product(c, params.w_h)
 
 
 def gate(z: Array, m: Array, c: Array) -> tuple[Array, Array]:

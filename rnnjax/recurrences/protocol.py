@@ -6,6 +6,8 @@ from typing import Any
 
 from jax import Array
 
+from rnnjax.recurrences.linear import LinearForm
+
 Params = Any
 """A typed immutable record (a pytree) of arrays of one floating dtype."""
 
@@ -37,6 +39,8 @@ class Recurrence:
         sizes: `(params) -> options`, the keyword arguments with which `init` gives parameters of
             these shapes: `init(key, **options, dtype=dtype)`. By them `scan` refuses parameters
             of another recurrence (it traces `init`, once a shape); None leaves them unchecked.
+        linear: The same step as stages that are linear in the carry, where it is so. A plan may
+            then run it in parallel along time.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Recurrence:
     mix: Callable[[Params, Carry], Any] | None = None
     gate: Callable[[Any, Any, Carry], tuple[Carry, Array]] | None = None
     sizes: Callable[[Params], dict[str, Any]] | None = None
+    linear: LinearForm | None = None
 
     def __post_init__(self) -> None:
         if (self.mix is None) != (self.gate is None):

@@ -16,6 +16,7 @@ REQUEST = Request(
     batch_shape=(2, 3),
     carry_size=10,
     dtype="float32",
+    accumulation_dtype="float32",
     lengths=True,
     resets=False,
     reverse=True,
