@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from rnnjax.plans.associative import associative as _associative
+from rnnjax.plans.associative import associative_by
 from rnnjax.plans.checkpointed import checkpointed as _checkpointed
 from rnnjax.plans.checkpointed import checkpointed_in
 from rnnjax.plans.fused import fused as _fused
@@ -13,8 +15,8 @@ from rnnjax.plans.unrolled import unrolled as _unrolled
 from rnnjax.plans.unrolled import unrolled_by
 
 REGISTRY: Mapping[str, Plan] = MappingProxyType(
-    {plan.name: plan for plan in (_reference, _unrolled, _fused, _checkpointed)}
+    {plan.name: plan for plan in (_reference, _unrolled, _fused, _checkpointed, _associative)}
 )
 """Name -> record. `auto` is no plan but a choice among these, see `rnnjax.plans.choose`."""
 
-__all__ = ["REGISTRY", "Plan", "checkpointed_in", "fused_by", "unrolled_by"]
+__all__ = ["REGISTRY", "Plan", "associative_by", "checkpointed_in", "fused_by", "unrolled_by"]

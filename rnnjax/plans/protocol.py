@@ -43,6 +43,7 @@ class Request(NamedTuple):
 
 
 ANY_ORDER = "any order, forward and reverse mode"
+ANY_ORDER_REVERSE = "any order, reverse mode"
 FIRST_ORDER_REVERSE = "first order, reverse mode"
 
 
@@ -59,7 +60,8 @@ class Plan:
         name: Its name in the registry.
         summary: One line: the idea.
         run: `(recurrence, params, inputs, reverse) -> (carry, ys)`.
-        derivatives: Which derivatives it has: `ANY_ORDER` or `FIRST_ORDER_REVERSE`.
+        derivatives: Which derivatives it has: `ANY_ORDER`, `ANY_ORDER_REVERSE` or
+            `FIRST_ORDER_REVERSE`.
         cost: One line: what time and memory it takes.
         refusal: `(request) -> str | None`: which option it lacks, or None where it serves.
     """

@@ -20,6 +20,8 @@ def assert_close(actual: Any, expected: Any, dtype: str, context: str = "") -> N
     ):
         name = f"{context} {jax.tree_util.keystr(path)}"
         assert a.shape == e.shape, f"{name}: {a.shape} is not {e.shape}"
-        a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
+        wide = np.complex128 if np.iscomplexobj(e) else np.float64
+        assert np.iscomplexobj(a) == np.iscomplexobj(e), name
+        a, e = np.asarray(a, wide), np.asarray(e, wide)
         scale = max(1.0, float(np.max(np.abs(e), initial=0.0, where=np.isfinite(e))))
         npt.assert_allclose(a, e, rtol=0, atol=tolerance * scale, err_msg=name)

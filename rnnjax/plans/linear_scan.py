@@ -1,0 +1,258 @@
+"""Elementwise linear recurrences, solved for all of time at once."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from rnnjax.plans.masking import select
+from rnnjax.recurrences.linear import AFFINE, Semiring
+
+Emit = Callable[[Array, Array], Array]
+"""`(the state that a step saw, the state after it) -> what is written down`."""
+
+
+def linear_scan(
+    decay: Array,
+    drive: Array,
+    initial: Array,
+    blocked: Array | None = None,
+    *,
+    reverse: bool = False,
+    chunk_steps: int | None = None,
+) -> Array:
+    """Solve h^<t> = decay^<t> h^<t-1> + drive^<t>, elementwise, for all t.
+
+    Time is cut into chunks. All chunks run side by side from zero, to learn what each does to a
+    state; the states at their borders follow by an associative scan over chunks; then all chunks
+    run side by side again, from the right states. Three times the multiplications of a loop, in
+    `chunk_steps` + O(log(T / chunk_steps)) dependent steps. Of one step a chunk it is the textbook
+    scan in O(log T), of T steps it is a loop. The derivative is such a scan in the other direction.
+
+    Args:
+        decay: `(T, *B, ...)`, real or complex.
+        drive: The same shape and dtype.
+        initial: `(*B, ...)`: h^<0>.
+        blocked: `(T, *B)` bool: h^<t> = drive^<t> there, whatever h^<t-1> is, NaN too.
+        reverse: From the last step to the first.
+        chunk_steps: 1 … T; None chooses by platform and size.
+
+    Returns:
+        `(T, *B, ...)`: h^<1> … h^<T>.
+
+    Raises:
+        ValueError: Shapes differ from the above.
+        TypeError: A forward-mode derivative was asked for.
+
+    References:
+        Blelloch (1990), Prefix Sums and Their Applications, sections 1.4 and 1.4.1; Martin and
+        Cundy (2018), Parallelizing Linear Recurrent Neural Nets over Sequence Length, section 2.
+    """
+    if decay.shape != drive.shape or drive.shape[1:] != initial.shape:
+        raise ValueError(
+            f"decay, drive, initial: got shapes {decay.shape}, {drive.shape}, {initial.shape}, "
+            "expected (T, ...) twice and (...)"
+        )
+    if blocked is not None and blocked.shape != drive.shape[: blocked.ndim]:
+        raise ValueError(
+            f"blocked: got shape {blocked.shape}, expected that of drive less features"
+        )
+    return _affine_scan(reverse, chunk_steps, decay, drive, initial, blocked)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _affine_scan(
+    reverse: bool,
+    chunk_steps: int | None,
+    decay: Array,
+    drive: Array,
+    initial: Array,
+    blocked: Array | None,
+) -> Array:
+    return semiring_scan(
+        AFFINE, decay, drive, initial, blocked, reverse=reverse, chunk_steps=chunk_steps
+    )
+
+
+def _affine_scan_forward(
+    reverse: bool,
+    chunk_steps: int | None,
+    decay: Array,
+    drive: Array,
+    initial: Array,
+    blocked: Array | None,
+) -> tuple[Array, Any]:
+    states = semiring_scan(
+        AFFINE, decay, drive, initial, blocked, reverse=reverse, chunk_steps=chunk_steps
+    )
+    return states, (decay, initial, blocked, states)
+
+
+def _affine_scan_backward(
+    reverse: bool, chunk_steps: int | None, residuals: Any, dstates: Array
+) -> tuple[Array, Array, Array, None]:
+    """With g^<t> the whole cotangent of h^<t>: g^<t> = dh^<t> + decay^<t+1> g^<t+1>.
+
+    What goes from step to step is decay^<t> g^<t>, the cotangent of the state that step t saw.
+    """
+    decay, initial, blocked, states = residuals
+    entered = states_entered(states, initial, reverse)
+    if blocked is not None:
+        decay, entered = _zero_where(blocked, decay), _zero_where(blocked, entered)
+    # The state that a step of the adjoint sees is that cotangent of the step after it.
+    from_later = semiring_scan(
+        AFFINE,
+        decay,
+        decay * dstates,
+        jnp.zeros_like(initial),
+        reverse=not reverse,
+        chunk_steps=chunk_steps,
+        emit=lambda before, _: before,
+    )
+    cotangent = dstates + from_later
+    first = -1 if reverse else 0
+    return entered * cotangent, cotangent, decay[first] * cotangent[first], None
+
+
+_affine_scan.defvjp(_affine_scan_forward, _affine_scan_backward)
+
+
+def states_entered(states: Array, initial: Array, reverse: bool) -> Array:
+    """The state that each step saw, `(T, *B, ...)`, from those after the steps."""
+    if reverse:
+        return jnp.concatenate([states[1:], initial[None]])
+    return jnp.concatenate([initial[None], states[:-1]])
+
+
+def _zero_where(mask: Array, values: Array) -> Array:
+    return select(mask, jnp.zeros_like(values), values)
+
+
+class _Total(NamedTuple):
+    """What a run of steps does to a state: decay ⊗ state ⊕ drive, or the drive alone."""
+
+    decay: Array
+    drive: Array
+    blocked: Array | None
+
+
+def semiring_scan(
+    semiring: Semiring,
+    decay: Array,
+    drive: Array,
+    initial: Array,
+    blocked: Array | None = None,
+    *,
+    reverse: bool = False,
+    chunk_steps: int | None = None,
+    emit: Emit = lambda _, after: after,
+) -> Array:
+    """`linear_scan` over any semiring, differentiated by JAX step by step.
+
+    Args:
+        semiring: What decay ⊗ state ⊕ drive is.
+        decay: `(T, *B, ...)`.
+        drive: The same shape.
+        initial: `(*B, ...)`.
+        blocked: `(T, *B)` bool.
+        reverse: From the last step to the first.
+        chunk_steps: 1 … T; None chooses.
+        emit: What to write down of each step.
+
+    Returns:
+        `(T, *B, ...)`.
+    """
+    time_steps = drive.shape[0]
+    if chunk_steps is None:
+        chunk_steps = default_chunk_steps(time_steps, initial.size, jax.default_backend())
+    chunk_steps = min(chunk_steps, time_steps)
+    chunks = -(-time_steps // chunk_steps)
+    missing = chunks * chunk_steps - time_steps
+
+    def step(state: Array, slices: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
+        decay, drive, blocked = slices
+        after = semiring.apply(state, decay, drive)
+        if blocked is not None:
+            after = select(blocked, drive, after)
+        return after, emit(state, after)
+
+    if chunks == 1:
+        return lax.scan(step, initial, (decay, drive, blocked), reverse=reverse)[1]
+
+    def by_step(array: Array, fill: Any) -> Array:
+        """`(T, ...) -> (K, C, ...)`: step k of every chunk; the missing steps run first."""
+        if missing:
+            filler = jnp.full((missing, *array.shape[1:]), fill, array.dtype)
+            array = jnp.concatenate([array, filler] if reverse else [filler, array])
+        return jnp.swapaxes(array.reshape(chunks, chunk_steps, *array.shape[1:]), 0, 1)
+
+    def side_by_side(array: Array) -> Array:
+        """The inverse of `by_step`."""
+        array = jnp.swapaxes(array, 0, 1).reshape(chunks * chunk_steps, *array.shape[2:])
+        return array[:time_steps] if reverse else array[missing:]
+
+    slices = (
+        by_step(decay, semiring.one),
+        by_step(drive, semiring.zero),
+        None if blocked is None else by_step(blocked, False),
+    )
+    totals = _totals(semiring, slices, reverse)
+    ends = _states_after(semiring, totals, initial, reverse)
+    starts = states_entered(ends, initial, reverse)
+    return side_by_side(lax.scan(step, starts, slices, reverse=reverse)[1])
+
+
+def _totals(semiring: Semiring, slices: tuple[Array, Array, Array | None], reverse: bool) -> _Total:
+    """What each chunk does, `(C, *B, ...)`."""
+
+    def step(total: _Total, step_slices: tuple[Array, Array, Array | None]) -> tuple[_Total, None]:
+        return _then(semiring, total, _Total(*step_slices)), None
+
+    (decay, drive, blocked), steps = slices, slices[0].shape[0]
+    first = -1 if reverse else 0
+    rest = slice(0, steps - 1) if reverse else slice(1, steps)
+    begin = _Total(decay[first], drive[first], None if blocked is None else blocked[first])
+    if steps == 1:
+        return begin
+    later = jax.tree.map(lambda a: a[rest], slices)
+    return lax.scan(step, begin, later, reverse=reverse)[0]
+
+
+def _then(semiring: Semiring, first: _Total, second: _Total) -> _Total:
+    """The first, and after it the second."""
+    decay = semiring.compose(first.decay, second.decay)
+    drive = semiring.apply(first.drive, second.decay, second.drive)
+    if first.blocked is None or second.blocked is None:
+        return _Total(decay, drive, None)
+    return _Total(
+        decay, select(second.blocked, second.drive, drive), first.blocked | second.blocked
+    )
+
+
+def _states_after(semiring: Semiring, totals: _Total, initial: Array, reverse: bool) -> Array:
+    """The state after each chunk, `(C, *B, ...)`."""
+    decay, drive, blocked = lax.associative_scan(
+        lambda first, second: _then(semiring, first, second), totals, reverse=reverse
+    )
+    states = semiring.apply(initial, decay, drive)
+    return states if blocked is None else select(blocked, drive, states)
+
+
+SIZE_WORTH_A_STEP = 4096
+"""Numbers: below about so many, a step of a loop on a CPU costs its overhead and no more."""
+
+
+def default_chunk_steps(time_steps: int, state_size: int, platform: str) -> int:
+    """How long a chunk is unless asked for otherwise.
+
+    On a CPU as few chunks as give a step enough to do; one, a loop, if a state is that large.
+    Elsewhere, where width is free, √T. Only the former was measured.
+    """
+    root = max(1, round(time_steps**0.5))
+    if platform != "cpu":
+        return root
+    chunks = min(SIZE_WORTH_A_STEP // max(state_size, 1), time_steps // root)
+    return time_steps if chunks <= 1 else -(-time_steps // chunks)
