@@ -97,7 +97,7 @@ def test_bad_arguments_are_refused(params, xs):
         init_deep(key, rnnjax.gru, I, ())
     with pytest.raises(ValueError, match=r"hidden_sizes\[1\]: got 0, expected an integer"):
         init_deep(key, rnnjax.gru, I, (3, 0))
-    with pytest.raises(ValueError, match="recurrences: got 2, expected 1 or 3, one a layer"):
+    with pytest.raises(ValueError, match="layers: got 2, expected 1 or 3, one a layer"):
         init_deep(key, MIXED, I, (3, 3, 3))
     with pytest.raises(ValueError, match="params: got no layers, expected at least one"):
         scan_deep(MIXED, (), xs)
