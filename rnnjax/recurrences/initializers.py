@@ -70,7 +70,60 @@ def draw_weights(
         ValueError: A size is not an integer or below one.
         TypeError: The dtype is not floating.
     """
-    for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+    input_size, hidden_size = check_sizes(dtype, input_size=input_size, hidden_size=hidden_size)
+    key_x, key_h, key_b = jax.random.split(key, 3)
+    return (
+        per_gate(initializers.input, key_x, gates, (input_size, hidden_size), dtype),
+        per_gate(initializers.recurrent, key_h, gates, (hidden_size, hidden_size), dtype),
+        per_gate(initializers.bias, key_b, gates, (hidden_size,), dtype),
+    )
+
+
+def draw_input_weights(
+    key: Array,
+    gates: int,
+    input_size: int,
+    hidden_size: int,
+    dtype: DTypeLike,
+    initializers: Initializers,
+) -> tuple[Array, Array]:
+    """Draw input weights and a bias, for a recurrence without a recurrent matrix.
+
+    Args:
+        key: A random key.
+        gates: How many are stacked on the last axis.
+        input_size: I.
+        hidden_size: H.
+        dtype: Floating.
+        initializers: What each gate's block is drawn from.
+
+    Returns:
+        `(I, gates * H)` and `(gates * H,)`.
+
+    Raises:
+        ValueError: A size is not an integer or below one.
+        TypeError: The dtype is not floating.
+    """
+    input_size, hidden_size = check_sizes(dtype, input_size=input_size, hidden_size=hidden_size)
+    key_x, key_b = jax.random.split(key)
+    return (
+        per_gate(initializers.input, key_x, gates, (input_size, hidden_size), dtype),
+        per_gate(initializers.bias, key_b, gates, (hidden_size,), dtype),
+    )
+
+
+def check_sizes(dtype: DTypeLike, **sizes: int) -> tuple[int, ...]:
+    """Sizes as Python's integers.
+
+    Args:
+        dtype: Of the parameters.
+        sizes: By the names of the arguments.
+
+    Raises:
+        ValueError: A size is not an integer or below one.
+        TypeError: The dtype is not floating.
+    """
+    for name, size in sizes.items():
         if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
             raise ValueError(f"{name}: got {size!r}, expected an integer of at least 1")
     try:
@@ -79,10 +132,4 @@ def draw_weights(
         raise TypeError(f"dtype: got {dtype!r}, expected a floating dtype") from None
     if not jnp.issubdtype(known, jnp.floating):
         raise TypeError(f"dtype: got {known.name}, expected a floating dtype")
-    input_size, hidden_size = int(input_size), int(hidden_size)  # a product in int8 overflows
-    key_x, key_h, key_b = jax.random.split(key, 3)
-    return (
-        per_gate(initializers.input, key_x, gates, (input_size, hidden_size), dtype),
-        per_gate(initializers.recurrent, key_h, gates, (hidden_size, hidden_size), dtype),
-        per_gate(initializers.bias, key_b, gates, (hidden_size,), dtype),
-    )
+    return tuple(int(size) for size in sizes.values())  # a product in int8 overflows
