@@ -54,27 +54,35 @@ def choose(request: Request, registry: Mapping[str, Plan]) -> tuple[Plan, Explan
     return plan, Explanation(plan.name, reason, plan.cost, plan.derivatives, refused)
 
 
+ORDER = ("associative", "fused", "reference", "checkpointed", "unrolled")
+"""The first that serves is taken, but for a single step."""
+
+
 def _preferences(request: Request) -> dict[str, str]:
     """Plan -> why it would be taken, best first."""
     if request.time_steps == 1:
-        order = ("reference", "fused", "checkpointed", "unrolled")
+        order = ("reference", *(name for name in ORDER if name != "reference"))
         reasons = {"reference": "a single step leaves nothing to hoist or to fuse"}
     else:
-        order = ("fused", "reference", "checkpointed", "unrolled")
-        reasons = {"fused": "the fastest gradient of those measured, at no loss forward"}
+        order = ORDER
+        reasons = {
+            "associative": "linear in its carry: all but a product a step leaves the loop",
+            "fused": "the fastest gradient of those measured, at no loss forward",
+        }
         if request.platform != "cpu":
-            reasons = {
-                "fused": f"the fewest products in the loop; not measured on {request.platform}"
-            }
+            reasons["fused"] = (
+                f"the fewest products in the loop; not measured on {request.platform}"
+            )
     return {name: reasons.get(name, "what is preferred refuses") for name in order}
 
 
 def _passed_over(name: str, request: Request) -> str:
     """Why a plan that would serve is not the one taken."""
     return {
+        "associative": "nothing to gain from it",
         "reference": "a gradient keeps every intermediate and adds to the weights' gradient each "
         "step; ask for it where forward-mode or higher derivatives are needed",
-        "fused": "nothing to gain from it",
+        "fused": "slower where it was measured",
         "checkpointed": "less memory for a forward pass more; ask for it where memory is short",
         "unrolled": f"compiles {request.time_steps} copies of the step",
     }[name]

@@ -38,21 +38,31 @@ class Case(NamedTuple):
     resets: Any
 
 
+def normal(rng: np.random.Generator, tree: Any) -> Any:
+    """Standard normal numbers in the shapes and dtypes of a tree; complex where it is."""
+
+    def leaf(a: Any) -> Any:
+        values = rng.normal(size=a.shape)
+        if jnp.issubdtype(a.dtype, jnp.complexfloating):
+            values = values + 1j * rng.normal(size=a.shape)
+        return jnp.asarray(values, a.dtype)
+
+    return jax.tree.map(leaf, tree)
+
+
 def case(recurrence: rnnjax.Recurrence, time_steps: int, dtype: str, seed: int = 0) -> Case:
     """Random values; lengths hold 0 and T; resets are neither all nor none."""
     rng = np.random.default_rng(seed)
-
-    def like(tree: Any) -> Any:
-        return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), tree)
-
     params = recurrence.init(jax.random.key(seed), INPUT, HIDDEN, dtype=dtype)
-    params = jax.tree.map(lambda a, noise: a + 0.2 * noise, params, like(params))
+    noise = normal(rng, params)
+    params = jax.tree.map(lambda a, b: a + jnp.asarray(0.2, a.dtype) * b, params, noise)
     resets = rng.random((time_steps, BATCH)) < 0.4
     resets[0, 0], resets[-1, 1] = True, False
+    xs = jax.ShapeDtypeStruct((time_steps, BATCH, *recurrence.input_shape(params)), dtype)
     return Case(
         params,
-        jnp.asarray(rng.normal(size=(time_steps, BATCH, INPUT)), dtype),
-        like(recurrence.initial_carry(params, (BATCH,))),
+        normal(rng, xs),
+        normal(rng, recurrence.initial_carry(params, (BATCH,))),
         jnp.asarray([0, time_steps, (time_steps + 1) // 2], jnp.int32),
         jnp.asarray(resets),
     )
@@ -76,10 +86,14 @@ def with_gradients(recurrence: rnnjax.Recurrence, plan: Any, options: Options, c
 
     def scalar(params: Any, xs: Any, carry: Any) -> Any:
         out = outputs(recurrence, plan, options, case._replace(params=params, xs=xs, carry=carry))
-        total = jnp.zeros((), case.xs.dtype)
+        total = jnp.zeros((), jnp.float32 if case.xs.dtype.itemsize == 2 else case.xs.dtype)
         for leaf in jax.tree.leaves(out):
-            weights = jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape)
-            total += jnp.sum(weights * jnp.sin(leaf))
+            # A complex number is two real ones here, weighed differently too.
+            parts = (leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,)
+            for shift, part in enumerate(parts):
+                weights = jnp.cos(jnp.arange(leaf.size, dtype=total.dtype) + shift)
+                values = part.astype(total.dtype)
+                total += jnp.sum(weights.reshape(leaf.shape) * jnp.sin(values))
         return total, out
 
     (_, out), gradients = jax.value_and_grad(scalar, (0, 1, 2), has_aux=True)(
@@ -88,19 +102,58 @@ def with_gradients(recurrence: rnnjax.Recurrence, plan: Any, options: Options, c
     return {"outputs": out, "gradients": gradients}
 
 
-EVERY_PAIR = tuple(product(PLANS, EVERY_OPTION))
-# Where lengths and resets are handled in another plan's code, a few options tell as much.
+Pairs = tuple[tuple[Any, Options], ...]
+
+
+def serving(recurrence: rnnjax.Recurrence) -> tuple[str, ...]:
+    """The plans that do not refuse a recurrence; none may refuse an option."""
+    this = case(recurrence, 2, "float64")
+
+    def refuses(plan: str) -> bool:
+        try:
+            rnnjax.explain_plan(recurrence, this.params, this.xs, plan=plan)
+        except ValueError:
+            return True
+        return False
+
+    return tuple(plan for plan in PLANS if not refuses(plan))
+
+
+# Lengths and resets under these are handled by the code of another plan.
 BUILT_ON_ANOTHER = ("unrolled", "checkpointed")
-MOST_PAIRS = tuple(
-    (plan, options)
-    for plan, options in EVERY_PAIR
-    if plan not in BUILT_ON_ANOTHER or options in FEW_OPTIONS
-)
-FEW_PAIRS = tuple(product(PLANS, FEW_OPTIONS))
+
+
+def every_pair(plans: tuple[str, ...]) -> Pairs:
+    return tuple(product(plans, EVERY_OPTION))
+
+
+def most_pairs(plans: tuple[str, ...]) -> Pairs:
+    """Every option where options are handled, a few elsewhere."""
+    return tuple(
+        (plan, options)
+        for plan, options in every_pair(plans)
+        if options in FEW_OPTIONS or plan not in BUILT_ON_ANOTHER
+    )
+
+
+def few_pairs(plans: tuple[str, ...]) -> Pairs:
+    """No option, and all masks in both directions."""
+    return tuple(product(plans, FEW_OPTIONS))
+
+
+def fewest_pairs(plans: tuple[str, ...]) -> Pairs:
+    """Of `few_pairs` those that tell most of one recurrence more."""
+    return tuple(
+        (plan, options)
+        for plan, options in few_pairs(plans)
+        if plan in ("reference", "fused")
+        or (plan != "unrolled" and options.reverse)
+        or (plan == "associative" and options == FEW_OPTIONS[0])
+    )
 
 
 @lru_cache(maxsize=1)
-def program(recurrence_name: str, pairs: tuple[tuple[str, Options], ...]) -> Any:
+def program(recurrence_name: str, pairs: Pairs) -> Any:
     """`(case) -> {(plan, options): outputs and gradients}`, compiled once for each shape."""
     recurrence = rnnjax.recurrences.REGISTRY[recurrence_name]
 
