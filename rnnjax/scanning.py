@@ -427,7 +427,8 @@ def _check_accumulation(given: Any, compute_dtype: Any) -> Any:
         dtype = jax.dtypes.canonicalize_dtype(given)
     except TypeError:
         raise TypeError(f"accumulation_dtype: got {given!r}, expected {expected}") from None
-    if not jnp.issubdtype(dtype, jnp.floating) or jnp.promote_types(dtype, compute_dtype) != dtype:
+    floating = jnp.issubdtype(dtype, jnp.floating)
+    if not floating or jnp.finfo(dtype).bits < jnp.finfo(compute_dtype).bits:
         raise TypeError(f"accumulation_dtype: got {dtype.name}, expected {expected}")
     return dtype
 
