@@ -1,0 +1,152 @@
+"""Nonlinear recurrences parallel in time, by the part of the Jacobian that stays in a unit."""
+
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rnnjax.plans import fixed_point
+from rnnjax.plans.fixed_point import Approximation, IterativePlan, Method, checked_options
+from rnnjax.plans.matrix_scan import unit_scan
+from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Request
+from rnnjax.recurrences.protocol import Carry, Params, Recurrence
+
+
+def approximate(
+    recurrence: Recurrence, params: Params, zs: Any, carry: Carry, batch_axes: int
+) -> Approximation:
+    """Of the Jacobian of each step the K × K block of each unit, `(T, *B, K, K, H)`.
+
+    A unit is a place in the last axis of the K leaves of the carry, such as h and c of an LSTM.
+
+    Args:
+        recurrence: One that states its `mix`.
+        params: Its parameters.
+        zs: Leaves `(T, *B, ...)`.
+        carry: Leaves `(*B, H)`.
+        batch_axes: How many axes `*B` are.
+
+    Raises:
+        ValueError: The recurrence has no such units.
+    """
+    mix, gate = recurrence.mix, recurrence.gate
+    leaves, structure = jax.tree.flatten(carry)
+    shapes = {leaf.shape[batch_axes:] for leaf in leaves}
+    if mix is None or gate is None or len(shapes) != 1 or len(leaves[0].shape) != batch_axes + 1:
+        raise _no_units(recurrence)
+    units = leaves[0].shape[-1]
+    slopes = _slopes(recurrence, params, carry, units)
+
+    def pack(carries: Carry) -> Array:
+        return jnp.stack(jax.tree.leaves(carries), axis=-2)
+
+    def unpack(packed: Array) -> Carry:
+        return jax.tree.unflatten(structure, [packed[..., i, :] for i in range(len(leaves))])
+
+    def evaluate(entered: Carry) -> tuple[Carry, Any]:
+        mixed = mix(params, entered)
+        return gate(zs, mixed, entered)[0], mixed
+
+    def jacobian(entered: Carry, mixed: Any) -> Array:
+        def by_leaf(i: int) -> Array:
+            """One derivative along all units at once: they do not meet in the gate."""
+            ones = jax.tree.unflatten(
+                structure,
+                [
+                    jnp.full_like(leaf, 1 if i == j else 0)
+                    for j, leaf in enumerate(jax.tree.leaves(entered))
+                ],
+            )
+            through = jax.tree.map(lambda s, m: jnp.broadcast_to(s, m.shape), slopes[i], mixed)
+            _, new = jax.jvp(lambda m, c: gate(zs, m, c)[0], (mixed, entered), (through, ones))
+            return pack(new)
+
+        return jnp.stack([by_leaf(i) for i in range(len(leaves))], axis=-2)
+
+    return Approximation(
+        pack, unpack, evaluate, jacobian, lambda a: jnp.swapaxes(a, -2, -3), unit_scan
+    )
+
+
+def _slopes(recurrence: Recurrence, params: Params, carry: Carry, units: int) -> list[Any]:
+    """For each leaf of the carry, how m answers to each unit's own number, leaves `(G,)`.
+
+    `mix` is taken to be linear in the carry; where it is not, this is a coarser approximation.
+    """
+    leaves, structure = jax.tree.flatten(carry)
+    nothing, basis = (
+        make((units, units) if make is jnp.zeros else units, dtype=leaves[0].dtype)
+        for make in (jnp.zeros, jnp.eye)
+    )
+
+    def own(answers: Array) -> Array:
+        """Of `(H, G)` the entries whose unit is that of the row; gates are stacked on the axis."""
+        if answers.ndim != 2 or answers.shape[-1] % units:
+            raise _no_units(recurrence)
+        return jnp.diagonal(answers.reshape(units, -1, units), axis1=0, axis2=2).reshape(-1)
+
+    def by_leaf(i: int) -> Any:
+        at = jax.tree.unflatten(structure, [nothing] * len(leaves))
+        along = jax.tree.unflatten(
+            structure, [basis if i == j else nothing for j in range(len(leaves))]
+        )
+        _, answers = jax.jvp(partial(recurrence.mix, params), (at,), (along,))
+        return jax.tree.map(own, answers)
+
+    return [by_leaf(i) for i in range(len(leaves))]
+
+
+def _no_units(recurrence: Recurrence) -> ValueError:
+    return ValueError(
+        f"plan: 'quasi_newton' cannot serve this: {recurrence.name} has no `mix` and `gate` of "
+        "gates stacked on the last axis and leaves of the carry (*B, H)"
+    )
+
+
+def refusal(request: Request) -> str | None:
+    """Why a request cannot be served, or None."""
+    if request.recurrence.mix is None:
+        return f"{request.recurrence.name} states no `mix`, off which to read a unit's own part"
+    return None
+
+
+@lru_cache(typed=True)
+def quasi_newton_with(
+    *,
+    tolerance: float | None = None,
+    max_iterations: int | None = None,
+    damping: float = 0.0,
+) -> IterativePlan:
+    """The quasi-Newton plan with options of its iteration.
+
+    Args:
+        tolerance: How far from solving its equation a step may be, relative to the larger of 1 and
+            the state; None is 16 roundings in the dtype of the sums.
+        max_iterations: After so many a row that has not converged is NaN; None is T, which is
+            always enough.
+        damping: 0 … 1: the approximate Jacobian is taken times 1 − damping.
+
+    Raises:
+        ValueError: An option is not a number or out of range.
+
+    References:
+        Gonzalez et al. (2024), Towards scalable and stable parallelization of nonlinear RNNs,
+        NeurIPS, section 4.1 (quasi-DEER).
+    """
+    options = checked_options(tolerance, max_iterations, damping)
+    method = Method(fixed_point.plan_name("quasi_newton", options), approximate, **options)
+    return IterativePlan(
+        name=method.plan,
+        summary="parallel in time: Newton's method with each unit's own derivatives (quasi-DEER)",
+        run=partial(fixed_point.run, method),
+        run_with_convergence=partial(fixed_point.run_with_convergence, method),
+        derivatives=FIRST_ORDER_REVERSE,
+        cost="memory T·B·D, work T·B·D² an iteration of depth O(log T), D numbers in a row's "
+        "carry; more iterations than newton, also for a gradient, T at most",
+        refusal=refusal,
+    )
+
+
+quasi_newton = quasi_newton_with()
