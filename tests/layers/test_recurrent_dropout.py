@@ -1,0 +1,140 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.contract import BATCH, HIDDEN, case
+from support.numpy_lstm import scan_rows
+from support.tolerances import assert_close
+
+import rnnjax
+from rnnjax.layers.dropout import dropout_mask, per_sequence
+from rnnjax.layers.recurrent_dropout import scan_with_recurrent_dropout
+
+T = 4
+DTYPE = "float64"
+PLANS = ("reference", "fused", "checkpointed", "unrolled")
+
+
+@pytest.fixture(scope="module")
+def this():
+    return case(rnnjax.lstm, T, DTYPE)
+
+
+@pytest.fixture(scope="module")
+def fresh(this):
+    return jax.tree.map(lambda c: 0.5 - c, this.carry)
+
+
+@pytest.fixture(scope="module")
+def mask():
+    return dropout_mask(jax.random.key(1), 0.4, (BATCH, HIDDEN), dtype=DTYPE)
+
+
+@pytest.fixture(scope="module")
+def masks():
+    return dropout_mask(jax.random.key(2), 0.4, (T, BATCH, HIDDEN), dtype=DTYPE)
+
+
+@pytest.mark.parametrize("reverse", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_plans_agree_and_are_a_loop_written_out(this, fresh, masks, reverse):
+    """Packed rows of several lengths, a mask for each sequence, values and gradients."""
+    resets = np.asarray(this.resets)
+    held = per_sequence(masks, this.resets)
+
+    def loss(params, xs, carry, fresh, plan):
+        out = scan_with_recurrent_dropout(
+            rnnjax.lstm,
+            params,
+            xs,
+            held,
+            carry,
+            lengths=this.lengths,
+            resets=resets,
+            reverse=reverse,
+            fresh_carry=fresh,
+            plan=plan,
+        )
+        return sum(jnp.sum(jnp.sin(leaf + leaf**2)) for leaf in jax.tree.leaves(out)), out
+
+    padding = np.arange(T)[:, None] >= np.asarray(this.lengths)
+    xs = jnp.where(padding[:, :, None], jnp.nan, this.xs)
+    value_and_grad = jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)
+    run = jax.jit(
+        lambda *arguments: [value_and_grad(*arguments, plan) for plan in PLANS],
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    reference, *others = run(this.params, xs, this.carry, fresh)
+    for plan, other in zip(PLANS[1:], others, strict=True):
+        assert_close(other, reference, DTYPE, plan)
+    (_, out), gradients = reference
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+    expected = scan_rows(
+        this.params,
+        this.xs,
+        this.carry,
+        lengths=this.lengths,
+        resets=resets,
+        fresh_carry=fresh,
+        reverse=reverse,
+        seen=lambda t, row, h: np.asarray(held)[t, row] * h,
+    )
+    assert_close(out, expected, DTYPE)
+
+
+def test_masks_of_ones_and_of_zeros(this):
+    """All units seen: the plain scan. None: recurrent weights of zero."""
+    ones, zeros = (jnp.full((BATCH, HIDDEN), value) for value in (1.0, 0.0))
+    blind = this.params._replace(w_h=jnp.zeros_like(this.params.w_h))
+    for mask, params in ((ones, this.params), (zeros, blind)):
+        expected = rnnjax.scan(rnnjax.lstm, params, this.xs, this.carry, plan="fused")
+        actual = scan_with_recurrent_dropout(
+            rnnjax.lstm, this.params, this.xs, mask, this.carry, plan="fused"
+        )
+        assert_close(actual, expected, DTYPE)
+
+
+def test_a_mask_of_a_batch_is_that_mask_at_every_step(mask):
+    this = case(rnnjax.gru, T, DTYPE)
+
+    def run(mask):
+        return scan_with_recurrent_dropout(rnnjax.gru, this.params, this.xs, mask, this.carry)
+
+    actual = run(mask)
+    assert_close(actual, run(jnp.broadcast_to(mask, (T, *mask.shape))), DTYPE)
+    # The update of a GRU reads the whole h: equal to one with the mask in its weights, row by row.
+    for row in range(BATCH):
+        scaled = this.params._replace(w_h=mask[row][:, None] * this.params.w_h)
+        expected = rnnjax.scan(rnnjax.gru, scaled, this.xs[:, row], this.carry[row])
+        assert_close(jax.tree.map(lambda a, r=row: a[..., r, :], actual), expected, DTYPE)
+
+
+def test_sixteen_bits_stay_sixteen_bits(mask):
+    this = case(rnnjax.elman, T, "float32")
+    xs = this.xs.astype(jnp.bfloat16)
+    carry, ys = scan_with_recurrent_dropout(rnnjax.elman, this.params, xs, mask)
+    assert carry.dtype == ys.dtype == jnp.bfloat16
+    expected = scan_with_recurrent_dropout(
+        rnnjax.elman, this.params, xs.astype(jnp.float32), mask.astype(jnp.float32)
+    )
+    assert_close((carry, ys), expected, "bfloat16")
+
+
+def test_bad_arguments_are_refused(this, mask):
+    def run(recurrence, mask, **options):
+        params = recurrence.init(jax.random.key(0), 4, HIDDEN, dtype=DTYPE)
+        return scan_with_recurrent_dropout(recurrence, params, this.xs, mask, **options)
+
+    with pytest.raises(ValueError, match="recurrence: got gru_reset_before, which states no `mix`"):
+        run(rnnjax.gru_reset_before, mask)
+    with pytest.raises(ValueError, match=r"mask: got shape \(3, 4\), expected one that broadcasts"):
+        run(rnnjax.lstm, jnp.ones((BATCH, 4)))
+    with pytest.raises(ValueError, match=r"broadcasts to \(4, 3, 5\)"):
+        run(rnnjax.lstm, jnp.ones((2, T, BATCH, HIDDEN)))
+    with pytest.raises(TypeError, match="mask: got bool, expected a floating dtype"):
+        run(rnnjax.lstm, mask > 0)
+    with pytest.raises(ValueError, match=r"lengths: got 6, expected values within 0 … 4"):
+        run(rnnjax.lstm, mask, lengths=[6, 0, 0])
+    params = rnnjax.lstm.init(jax.random.key(0), 3, HIDDEN, dtype=DTYPE)
+    with pytest.raises(ValueError, match=r"xs: got shape \(4, 3, 4\), expected \(T, \*B, 3\)"):
+        scan_with_recurrent_dropout(rnnjax.lstm, params, this.xs, mask)
