@@ -2,11 +2,20 @@
 
 from rnnjax import plans, recurrences
 from rnnjax.recurrences.elman import elman, elman_relu
+from rnnjax.recurrences.gated_diagonal import gated_diagonal
 from rnnjax.recurrences.gru import gru
 from rnnjax.recurrences.gru_reset_before import gru_reset_before
+from rnnjax.recurrences.lru import lru
 from rnnjax.recurrences.lstm import lstm
+from rnnjax.recurrences.min_gru import min_gru
+from rnnjax.recurrences.min_lstm import min_lstm
 from rnnjax.recurrences.minimal_gru import minimal_gru
+from rnnjax.recurrences.mlstm import mlstm
 from rnnjax.recurrences.protocol import Recurrence
+from rnnjax.recurrences.qrnn import qrnn, qrnn_by
+from rnnjax.recurrences.rg_lru import rg_lru
+from rnnjax.recurrences.sru import sru
+from rnnjax.recurrences.sru_linear import sru_linear
 from rnnjax.scanning import explain_plan, one_step, scan, sequence_ends
 
 __version__ = "0.1.0"
@@ -16,13 +25,23 @@ __all__ = [
     "elman",
     "elman_relu",
     "explain_plan",
+    "gated_diagonal",
     "gru",
     "gru_reset_before",
+    "lru",
     "lstm",
+    "min_gru",
+    "min_lstm",
     "minimal_gru",
+    "mlstm",
     "one_step",
     "plans",
+    "qrnn",
+    "qrnn_by",
     "recurrences",
+    "rg_lru",
     "scan",
     "sequence_ends",
+    "sru",
+    "sru_linear",
 ]
