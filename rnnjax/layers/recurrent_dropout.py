@@ -1,5 +1,6 @@
 """Dropout of what the recurrent weights read, by the same mask at every step of a sequence."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -18,6 +19,7 @@ from rnnjax.layers.step_inputs import (
     split,
 )
 from rnnjax.plans.protocol import Plan
+from rnnjax.precision import cast_leaves
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 from rnnjax.scanning import explain_plan, scan
 
@@ -41,16 +43,17 @@ def scan_with_recurrent_dropout(
     (carry^<t>, y^<t>) = gate(project(x^<t>), mix(carry^<t-1> with mask ⊙ h^<t-1>), carry^<t-1>)
 
     Only the product is given the masked h; what else a step does with its carry, such as the update
-    of a GRU, reads it whole. In evaluation use `rnnjax.scan`. A gradient takes a little longer than
-    without a mask: `fused` has to compute the recurrent product of each step again.
+    of a GRU, reads it whole. In evaluation use `rnnjax.scan`.
 
     Args:
         recurrence: One with a `mix`, whose output h is a leaf of its carry.
         params: Its parameters.
         xs: `(T, *B, I)`.
         mask: `(*B, H)`, the same at all steps, from `rnnjax.layers.dropout.dropout_mask`; or
-            anything else that broadcasts to `(T, *B, H)`, such as a mask for each packed sequence
-            from `rnnjax.layers.dropout.per_sequence`. It is rounded to the dtype of xs.
+            `(T, *B, H)`, such as a mask for each packed sequence from
+            `rnnjax.layers.dropout.per_sequence`: then the backward pass of `fused` computes the
+            recurrent product of each step again. Axes of length 1 are broadcast, missing ones in
+            front too. It is rounded to the dtype of xs.
         carry: As in `rnnjax.scan`, and so all that follow.
         lengths: `(*B,)` integer.
         resets: `(T, *B)` bool.
@@ -117,23 +120,28 @@ def _scan(
     resets: Array | None,
 ) -> tuple[Carry, Array]:
     leaf = output_leaf(recurrence, params)
-    masked = _with_mask(recurrence, leaf)
-    shapes = _shapes(recurrence, leaf, params)
-    features, masked_shape = shapes
-    leading = xs.shape[: xs.ndim - len(features)]
-    mask = broadcast_mask("mask", mask, (*leading, *masked_shape), xs.dtype)
-    return scan(
-        masked,
-        params,
-        join((xs, mask), shapes),
-        carry,
+    shapes = features, masked = _shapes(recurrence, leaf, params)
+    whole = (*xs.shape[: xs.ndim - len(features)], *masked)
+    mask_of_all_steps = mask.ndim < len(whole)
+    mask = broadcast_mask("mask", mask, whole[1:] if mask_of_all_steps else whole, xs.dtype)
+    scan_on = partial(
+        scan,
         lengths=lengths,
         resets=resets,
         reverse=reverse,
-        fresh_carry=fresh_carry,
         accumulation_dtype=accumulation_dtype,
         plan=plan,
     )
+    if not mask_of_all_steps:
+        reading_masks = _with_a_mask_each_step(recurrence, leaf)
+        joined = join((xs, mask), shapes)
+        return scan_on(reading_masks, params, joined, carry, fresh_carry=fresh_carry)
+
+    initial = recurrence.initial_carry(params, whole[1 : len(whole) - len(masked)])
+    before, fresh = (initial if given is None else given for given in (carry, fresh_carry))
+    keeping_mask = _with_one_mask(recurrence, leaf)
+    (after, _), ys = scan_on(keeping_mask, params, xs, (before, mask), fresh_carry=(fresh, mask))
+    return cast_leaves(after, xs.dtype) if carry is None else after, ys
 
 
 def _shapes(
@@ -144,16 +152,64 @@ def _shapes(
     return recurrence.input_shape(params), one_row[leaf].shape
 
 
-# Kept, so that the same recurrence is the same argument to `jit` again.
-@lru_cache
-def _with_mask(recurrence: Recurrence, leaf: int) -> Recurrence:
-    """The recurrence with inputs joined to a mask of one leaf of the carry."""
-    mix, gate = recurrence.mix, recurrence.gate
-    if mix is None or gate is None:
+def _masked(carry: Carry, leaf: int, mask: Array) -> Carry:
+    leaves, structure = jax.tree.flatten(carry)
+    leaves[leaf] = mask * leaves[leaf]
+    return structure.unflatten(leaves)
+
+
+def _mix_and_gate(recurrence: Recurrence) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    if recurrence.mix is None or recurrence.gate is None:
         raise ValueError(
             f"recurrence: got {recurrence.name}, which states no `mix`, "
             "expected one that does, such as rnnjax.lstm"
         )
+    return recurrence.mix, recurrence.gate
+
+
+# Both are kept, so that the same recurrence is the same argument to `jit` again. Neither has
+# `sizes`: the parameters have been checked as those of the recurrence.
+@lru_cache
+def _with_one_mask(recurrence: Recurrence, leaf: int) -> Recurrence:
+    """The recurrence with a mask beside its carry, the only place where `mix` can find one."""
+    inner_mix, inner_gate = _mix_and_gate(recurrence)
+
+    def initial_carry(params: Params, batch_shape: tuple[int, ...]) -> tuple[Carry, Array]:
+        carry = recurrence.initial_carry(params, batch_shape)
+        return carry, jnp.ones_like(jax.tree.leaves(carry)[leaf])
+
+    def mix(params: Params, carry_and_mask: tuple[Carry, Array]) -> Any:
+        carry, mask = carry_and_mask
+        return inner_mix(params, _masked(carry, leaf, mask))
+
+    def gate(
+        z: Any, m: Any, carry_and_mask: tuple[Carry, Array]
+    ) -> tuple[tuple[Carry, Array], Array]:
+        carry, mask = carry_and_mask
+        carry, y = inner_gate(z, m, carry)
+        return (carry, mask), y
+
+    def step(
+        params: Params, carry: tuple[Carry, Array], z: Any
+    ) -> tuple[tuple[Carry, Array], Array]:
+        return gate(z, mix(params, carry), carry)
+
+    return replace(
+        recurrence,
+        name=f"{recurrence.name} with recurrent dropout",
+        initial_carry=initial_carry,
+        step=step,
+        mix=mix,
+        gate=gate,
+        sizes=None,
+        linear=None,
+    )
+
+
+@lru_cache
+def _with_a_mask_each_step(recurrence: Recurrence, leaf: int) -> Recurrence:
+    """The recurrence with inputs joined to masks; without `mix`, which could not see them."""
+    mix, gate = _mix_and_gate(recurrence)
 
     def project(params: Params, joined: Array) -> tuple[Any, Array]:
         xs, mask = split(joined, _shapes(recurrence, leaf, params))
@@ -161,9 +217,7 @@ def _with_mask(recurrence: Recurrence, leaf: int) -> Recurrence:
 
     def step(params: Params, carry: Carry, z_and_mask: tuple[Any, Array]) -> tuple[Carry, Array]:
         z, mask = z_and_mask
-        leaves, structure = jax.tree.flatten(carry)
-        leaves[leaf] = mask * leaves[leaf]
-        return gate(z, mix(params, structure.unflatten(leaves)), carry)
+        return gate(z, mix(params, _masked(carry, leaf, mask)), carry)
 
     return replace(
         recurrence,
@@ -171,10 +225,8 @@ def _with_mask(recurrence: Recurrence, leaf: int) -> Recurrence:
         project=project,
         step=step,
         input_shape=lambda params: (joined_size(_shapes(recurrence, leaf, params)),),
-        # `mix` sees the carry alone, and no mask.
         mix=None,
         gate=None,
-        # The parameters have been checked as those of the recurrence.
         sizes=None,
         linear=None,
     )

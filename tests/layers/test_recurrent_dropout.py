@@ -7,8 +7,11 @@ from support.numpy_lstm import scan_rows
 from support.tolerances import assert_close
 
 import rnnjax
+from rnnjax.layers import recurrent_dropout
 from rnnjax.layers.dropout import dropout_mask, per_sequence
 from rnnjax.layers.recurrent_dropout import scan_with_recurrent_dropout
+from rnnjax.plans import fused
+from rnnjax.plans.protocol import Inputs
 
 T = 4
 DTYPE = "float64"
@@ -35,18 +38,26 @@ def masks():
     return dropout_mask(jax.random.key(2), 0.4, (T, BATCH, HIDDEN), dtype=DTYPE)
 
 
-@pytest.mark.parametrize("reverse", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_plans_agree_and_are_a_loop_written_out(this, fresh, masks, reverse):
-    """Packed rows of several lengths, a mask for each sequence, values and gradients."""
+@pytest.mark.parametrize(
+    ("reverse", "each_step"),
+    [
+        (True, True),
+        (False, False),
+        pytest.param(True, False, marks=pytest.mark.slow),
+        pytest.param(False, True, marks=pytest.mark.slow),
+    ],
+)
+def test_plans_agree_and_are_a_loop_written_out(this, fresh, mask, masks, reverse, each_step):
+    """Packed rows of several lengths, one mask or one a sequence, values and gradients."""
     resets = np.asarray(this.resets)
-    held = per_sequence(masks, this.resets)
+    drawn = per_sequence(masks, this.resets) if each_step else mask
 
     def loss(params, xs, carry, fresh, plan):
         out = scan_with_recurrent_dropout(
             rnnjax.lstm,
             params,
             xs,
-            held,
+            drawn,
             carry,
             lengths=this.lengths,
             resets=resets,
@@ -69,6 +80,7 @@ def test_plans_agree_and_are_a_loop_written_out(this, fresh, masks, reverse):
     (_, out), gradients = reference
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
+    every = np.broadcast_to(drawn, masks.shape)
     expected = scan_rows(
         this.params,
         this.xs,
@@ -77,7 +89,7 @@ def test_plans_agree_and_are_a_loop_written_out(this, fresh, masks, reverse):
         resets=resets,
         fresh_carry=fresh,
         reverse=reverse,
-        seen=lambda t, row, h: np.asarray(held)[t, row] * h,
+        seen=lambda t, row, h: every[t, row] * h,
     )
     assert_close(out, expected, DTYPE)
 
@@ -118,6 +130,18 @@ def test_sixteen_bits_stay_sixteen_bits(mask):
         rnnjax.elman, this.params, xs.astype(jnp.float32), mask.astype(jnp.float32)
     )
     assert_close((carry, ys), expected, "bfloat16")
+
+
+def test_fused_saves_no_more_than_the_mask_besides(this):
+    """With one mask, as without: sums before the gates 4 H and c H; and the mask H."""
+    masked = recurrent_dropout._with_one_mask(rnnjax.lstm, 0)
+    carry = masked.initial_carry(this.params, (BATCH,))
+    _, (*_, saved) = jax.eval_shape(
+        lambda params, inputs: fused._fused_forward("", masked, False, 4, params, inputs),
+        this.params,
+        Inputs(jnp.zeros((8, *this.xs.shape[1:])), carry, carry, None, None),
+    )
+    assert sum(leaf.size for leaf in jax.tree.leaves(saved)) == 8 * BATCH * 6 * HIDDEN
 
 
 def test_bad_arguments_are_refused(this, mask):
