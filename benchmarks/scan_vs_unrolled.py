@@ -10,56 +10,49 @@ command goes on where a killed one ended; at the end `results.json`, `results.cs
 the plots replace the earlier ones, and `points.jsonl` goes.
 """
 
-import argparse
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import log
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import tyro
-from jax import Array
 
 import rnnjax
-from benchmarks.child_process import (
-    ChildEndedError,
-    ChildTookTooLongError,
-    Receive,
-    Send,
-    child_process,
-)
-from benchmarks.machine import versions_record
+from benchmarks.child_process import Send, child_process
 from benchmarks.measure import (
-    CompileCost,
     Spread,
     compile_program,
     interleaved_seconds,
     peak_resident_increase,
     spread,
-    without_stored_programs,
 )
-from benchmarks.report import append_record, read_records
-from benchmarks.scan_vs_unrolled_report import MEASURED, Row, write_report
-from rnnjax.training.machine import machine_record
+from benchmarks.points import (
+    FUNCTIONS,
+    Examined,
+    Point,
+    Program,
+    StartChild,
+    collect,
+    completed,
+    conditions_of,
+    examined_in_children,
+    forget_points,
+    parse_command_line,
+    refuse_out_of_range,
+    refuse_unknown,
+    refuse_without_reference,
+    run_command_line,
+    settings_of_a_process,
+    training_step_of,
+)
+from benchmarks.points_report import MEASURED, Row
+from benchmarks.scan_vs_unrolled_report import write_report
 
 COMPUTATIONS = ("training", "forward")
 UNROLLED = "unrolled"
-POINTS = "points.jsonl"
-START_SECONDS = 300.0  # for a child to import JAX and compile a first program
-
-StartChild = Callable[..., AbstractContextManager[Receive]]
-
-
-def _refuse_unknown(argument: str, names: Sequence[str], known: Mapping[str, object]) -> None:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"{argument}: got {name!r}, expected some of {', '.join(known)}")
+PROGRAM = "python -m benchmarks.scan_vs_unrolled"
 
 
 @dataclass(frozen=True)
@@ -96,26 +89,16 @@ class Config:
     """The output folder."""
 
     def __post_init__(self) -> None:
-        _refuse_unknown("recurrences", self.recurrences, rnnjax.recurrences.REGISTRY)
-        _refuse_unknown("plans", self.plans, rnnjax.plans.REGISTRY)
-        if "reference" not in self.plans:
-            raise ValueError(
-                f"plans: got {', '.join(self.plans)}, expected the reference among them"
-            )
-        for name in ("time_steps", "unroll_by", "recurrences", "plans"):
-            values = getattr(self, name)
-            if len(set(values)) != len(values):
-                raise ValueError(f"{name}: got {values}, expected each once")
+        refuse_unknown("recurrences", self.recurrences, rnnjax.recurrences.REGISTRY)
+        refuse_without_reference(self.plans)
         if not self.recurrences or not self.time_steps:
             raise ValueError("recurrences and time_steps: expected at least one of each")
-        for name in ("time_steps", "unroll_by", "batch_size", "input_size", "hidden_size"):
-            value = getattr(self, name)
-            for number in value if isinstance(value, tuple) else (value,):
-                if number < 1:
-                    raise ValueError(f"{name}: got {number}, expected at least 1")
-        for name in ("budget_seconds", "compile_limit_seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected more than 0")
+        refuse_out_of_range(
+            self,
+            once=("time_steps", "unroll_by", "recurrences", "plans"),
+            at_least_1=("time_steps", "unroll_by", "batch_size", "input_size", "hidden_size"),
+            more_than_0=("budget_seconds", "compile_limit_seconds"),
+        )
 
 
 PRESETS: Mapping[str, Config] = {
@@ -133,21 +116,6 @@ PRESETS: Mapping[str, Config] = {
 }
 
 
-class Program(NamedTuple):
-    """What is compiled and timed as one."""
-
-    computation: str
-    plan: str
-
-
-class Examined(NamedTuple):
-    """What was found out about one program."""
-
-    cost: CompileCost
-    run_resident_bytes: int | None
-    run_seconds: Spread
-
-
 def plans_of(config: Config) -> dict[str, rnnjax.plans.Plan]:
     """Name -> plan, the reference first, then the partly unrolled scans, then the others."""
     partly = [rnnjax.plans.unrolled_by(steps) for steps in config.unroll_by]
@@ -155,36 +123,11 @@ def plans_of(config: Config) -> dict[str, rnnjax.plans.Plan]:
     return {plan.name: plan for plan in (rnnjax.plans.REGISTRY["reference"], *partly, *others)}
 
 
-def forward_of(recurrence: rnnjax.Recurrence, plan: rnnjax.plans.Plan) -> Callable[..., Any]:
-    """`(params, xs) -> (carry, ys)`."""
-    return lambda params, xs: rnnjax.scan(recurrence, params, xs, plan=plan)
-
-
-def training_step_of(recurrence: rnnjax.Recurrence, plan: rnnjax.plans.Plan) -> Callable[..., Any]:
-    """`(params, xs) -> (loss, (dparams, dxs))`.
-
-    loss = ½ (Σ ys² + Σ carry²), so that every output has a cotangent of its own.
-    """
-
-    def loss(params: Any, xs: Array) -> Array:
-        leaves = jax.tree.leaves(rnnjax.scan(recurrence, params, xs, plan=plan))
-        return sum(jnp.vdot(leaf, leaf) for leaf in leaves) / jnp.asarray(2, xs.dtype)
-
-    return jax.value_and_grad(loss, argnums=(0, 1))
-
-
-FUNCTIONS: Mapping[str, Callable[..., Callable[..., Any]]] = {
-    "forward": forward_of,
-    "training": training_step_of,
-}
-
-
 def examine_in_child(
     send: Send, config: Config, recurrence_name: str, time_steps: int, programs: Sequence[Program]
 ) -> None:
     """`examine`, after the settings that hold for a whole process."""
-    without_stored_programs()
-    jax.config.update("jax_enable_x64", config.dtype == "float64")
+    settings_of_a_process(config.dtype)
     examine(send, config, recurrence_name, time_steps, programs)
 
 
@@ -297,64 +240,19 @@ def measure_point(
         reason = reason_to_skip(earlier, program, time_steps, config.compile_limit_seconds)
         if reason is not None:
             left_out[program] = reason
-    while True:
-        remaining = [program for program in programs if program not in left_out]
-        with start_child(examine_in_child, config, recurrence, time_steps, remaining) as receive:
-            device = receive(START_SECONDS)
-            found = _compiled(receive, remaining, config.compile_limit_seconds, left_out)
-            if found is None:
-                continue
-            seconds = receive(None)
-        examined = {p: Examined(*found[p], seconds[p]) for p in remaining}
-        in_order = [Program(c, plan) for c in COMPUTATIONS[::-1] for plan in plans_of(config)]
-        return device, [
-            _row(recurrence, time_steps, program, examined, left_out) for program in in_order
-        ]
-
-
-def _compiled(
-    receive: Receive, programs: Sequence[Program], limit: float, left_out: dict[Program, str]
-) -> dict[Program, tuple[CompileCost, int | None]] | None:
-    """What the child reports of each program; None if one failed, which is then left out."""
-    found = {}
-    for program in programs:
-        try:
-            cost = receive(limit)
-            found[program] = (cost, receive(None))
-        except ChildTookTooLongError:
-            left_out[program] = f"compilation given up after {limit:g} s"
-            return None
-        except ChildEndedError as error:
-            left_out[program] = str(error)
-            return None
-    return found
-
-
-def _row(
-    recurrence: str,
-    time_steps: int,
-    program: Program,
-    examined: Mapping[Program, Examined],
-    left_out: Mapping[Program, str],
-) -> Row:
-    row = Row(recurrence, time_steps, program.computation, program.plan, MEASURED)
-    if program in left_out:
-        return replace(row, status=left_out[program])
-    cost, resident, run = examined[program]
-    reference = examined.get(Program(program.computation, "reference"))
-    return replace(
-        row,
-        run_seconds=run.median,
-        run_seconds_lower_quartile=run.lower_quartile,
-        run_seconds_upper_quartile=run.upper_quartile,
-        rounds=run.rounds,
-        ratio_to_reference=run.median / reference.run_seconds.median if reference else None,
-        lower_seconds=cost.lower_seconds,
-        compile_seconds=cost.compile_seconds,
-        temporary_bytes=cost.temporary_bytes,
-        output_bytes=cost.output_bytes,
-        peak_resident_increase_bytes=resident,
+    device, found, seconds = examined_in_children(
+        lambda remaining: start_child(examine_in_child, config, recurrence, time_steps, remaining),
+        programs,
+        left_out,
+        config.compile_limit_seconds,
+        run_limits={},
     )
+    examined = {p: Examined(*reports, seconds[p]) for p, reports in found.items()}
+    in_order = [Program(c, plan) for c in COMPUTATIONS[::-1] for plan in plans_of(config)]
+    return device, [
+        completed(Row(recurrence, time_steps, *program, MEASURED), examined, left_out)
+        for program in in_order
+    ]
 
 
 def _compile_total(row: Row) -> float:
@@ -367,8 +265,7 @@ def conditions(config: Config) -> dict[str, Any]:
     """All that must be the same for points to stand in one table."""
     free = ("preset", "recurrences", "time_steps", "out")
     settings = {name: value for name, value in asdict(config).items() if name not in free}
-    settings |= {"plans": list(config.plans), "unroll_by": list(config.unroll_by)}
-    return settings | {"machine": machine_record(), "versions": versions_record()}
+    return conditions_of(settings)
 
 
 def run(
@@ -382,106 +279,29 @@ def run(
     Raises:
         ValueError: The folder has points of other conditions.
     """
-    config.out.mkdir(parents=True, exist_ok=True)
-    path = config.out / POINTS
     now = conditions(config)
-    records = read_records(path)
-    for record in records:
-        for name, value in now.items():
-            if record["conditions"].get(name) != value:
-                raise ValueError(
-                    f"out: got {path} with points of {name} {record['conditions'].get(name)}, "
-                    f"expected {value}; give another folder or move that file away"
-                )
-    done = {(record["recurrence"], record["time_steps"]) for record in records}
-    points = [
-        (recurrence, time_steps)
+    points: list[Point] = [
+        {"recurrence": recurrence, "time_steps": time_steps}
         for recurrence in config.recurrences
         for time_steps in sorted(config.time_steps)
-        if (recurrence, time_steps) not in done
     ]
-    if done:
-        _say(f"{len(done)} points are in {path} already")
-    start = time.monotonic()
-    for number, (recurrence, time_steps) in enumerate(points, start=1):
-        earlier = [row for row in rows_of(records) if row.recurrence == recurrence]
-        device, rows = measure_point(config, recurrence, time_steps, earlier, start_child)
-        record = {
-            "recurrence": recurrence,
-            "time_steps": time_steps,
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-            "device": device,
-            "conditions": now,
-            "rows": [asdict(row) for row in rows],
-        }
-        append_record(path, record)
-        records.append(record)
-        minutes = (time.monotonic() - start) / 60
-        _say(f"point {number} of {len(points)}, {minutes:.1f} min: {_in_one_line(rows)}")
-    order = list(rnnjax.recurrences.REGISTRY)
-    records.sort(key=lambda record: (order.index(record["recurrence"]), record["time_steps"]))
+
+    def measure(point: Point, earlier: Sequence[Row]) -> tuple[dict[str, str], list[Row]]:
+        device, rows = measure_point(
+            config, point["recurrence"], point["time_steps"], earlier, start_child
+        )
+        return {"device": device}, rows
+
+    records = collect(config.out, now, points, measure, Row)
     write_report(config.out, command, now, records)
-    path.unlink(missing_ok=True)
+    forget_points(config.out)
     return records
 
 
-def rows_of(records: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
-    """The rows of all points."""
-    for record in records:
-        for row in record["rows"]:
-            yield Row(**row)
-
-
-def _in_one_line(rows: Sequence[Row]) -> str:
-    ratios = [
-        f"{row.plan} ×{row.ratio_to_reference:.2f}"
-        if row.ratio_to_reference is not None
-        else f"{row.plan} –"
-        for row in rows
-        if row.computation == "training" and row.plan != "reference"
-    ]
-    return f"{rows[0].recurrence} T={rows[0].time_steps}, training step: {', '.join(ratios)}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, ChildEndedError, ChildTookTooLongError) as error:
-        raise SystemExit(f"error: {error}") from None
-
-
 def parse(arguments: Sequence[str]) -> Config:
-    """The config of a command line; `--preset` says where the other flags' defaults come from.
-
-    Raises:
-        SystemExit: An unknown flag or a value of the wrong kind.
-        ValueError: A value out of range.
-    """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=list(PRESETS), default="full")
-    preset = first.parse_known_args(list(arguments))[0].preset
-    return tyro.cli(
-        Config,
-        prog="python -m benchmarks.scan_vs_unrolled",
-        args=list(arguments),
-        default=PRESETS[preset],
-    )
-
-
-def main() -> None:
-    """Run the benchmark that the command line asks for."""
-    arguments = sys.argv[1:]
-    with _one_line_errors():
-        config = parse(arguments)
-        command = " ".join(["python -m benchmarks.scan_vs_unrolled", *arguments])
-        run(config, command)
-    print(config.out / "table.md")
+    """The config of a command line, see `parse_command_line`."""
+    return parse_command_line(PROGRAM, PRESETS, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    run_command_line(PROGRAM, parse, run)

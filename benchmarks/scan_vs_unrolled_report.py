@@ -1,8 +1,6 @@
 """The report of `benchmarks.scan_vs_unrolled`: JSON, CSV, tables and plots of its rows."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from statistics import geometric_mean
@@ -11,35 +9,21 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from benchmarks.report import csv_text, markdown_table, replace_figure, three_digits
+from benchmarks.points_report import (
+    COMPUTATION_NAMES,
+    MEASURED,
+    Row,
+    computation_sections,
+    described_machine,
+    sections_text,
+    write_results,
+)
+from benchmarks.report import markdown_table, replace_figure, three_digits
 from rnnjax.training.files import replace_text
-
-MEASURED = "measured"
 
 MARKERS = "osD^vPX*"
 BLUES = ("#9ecae1", "#4292c6", "#08519c", "#08306b")  # the partly unrolled scans, a family
 COLOURS = ("black", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One program: a computation of one recurrence at one T by one plan."""
-
-    recurrence: str
-    time_steps: int
-    computation: str  # "forward", or "training": value and gradient by parameters and inputs
-    plan: str
-    status: str  # MEASURED, or why not
-    run_seconds: float | None = None  # the median, as are its quartiles, over the rounds
-    run_seconds_lower_quartile: float | None = None
-    run_seconds_upper_quartile: float | None = None
-    rounds: int | None = None
-    ratio_to_reference: float | None = None  # of medians
-    lower_seconds: float | None = None  # tracing by JAX
-    compile_seconds: float | None = None  # XLA
-    temporary_bytes: int | None = None  # of a call, by XLA's account
-    output_bytes: int | None = None
-    peak_resident_increase_bytes: int | None = None  # of a call, by the kernel's account
 
 
 def write_report(
@@ -57,14 +41,7 @@ def write_report(
         records: One for each point.
     """
     rows = [Row(**row) for record in records for row in record["rows"]]
-    points = [
-        {name: value for name, value in record.items() if name != "conditions"}
-        for record in records
-    ]
-    date = max(record["measured"] for record in records)
-    results = {"command": command, "date": date, **conditions, "points": points}
-    replace_text(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
-    replace_text(folder / "results.csv", csv_text([asdict(row) for row in rows]))
+    date = write_results(folder, command, conditions, records, rows)
     replace_text(folder / "table.md", report_text(command, date, conditions, rows))
     replace_figure(folder / "plot.png", plot(rows, "training"))
     replace_figure(folder / "plot_forward.png", plot(rows, "forward"))
@@ -72,63 +49,34 @@ def write_report(
 
 def report_text(command: str, date: str, conditions: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """The tables as markdown, after a head that says what was measured where."""
-    machine, versions = conditions["machine"], conditions["versions"]
-    lines = [
+    head = [
         "# Scan against unrolled",
         "",
         f"`{command}`, {date}.",
         f"B = {conditions['batch_size']}, I = {conditions['input_size']}, "
         f"H = {conditions['hidden_size']}, {conditions['dtype']}.",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB, "
-        f"{machine['system']} ({machine['architecture']}).",
-        ", ".join(f"{name} {value}" for name, value in versions.items() if value) + ".",
+        *described_machine(conditions),
         "",
         "All plans of a line took turns; times are medians. A training step is the value and the "
         "gradient by parameters and inputs. × is the time relative to that of the reference, less "
         "is faster; – was not measured, for the reasons at the end.",
-        "",
-        "",
     ]
-    return "\n".join(lines) + "\n".join(
-        f"## {title}\n\n{text}" for title, text in _sections(rows) if text
-    )
+    return sections_text(head, _sections(rows))
 
 
 def _sections(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    names = {"forward": "Forward", "training": "Training step"}
-    sections = [
+    means = [
         (
-            f"{name}: geometric mean of × over the T that were measured",
+            f"{COMPUTATION_NAMES[computation]}: geometric mean of × over the T that were measured",
             means_table([row for row in rows if row.computation == computation]),
         )
-        for computation, name in names.items()
+        for computation in ("forward", "training")
     ]
-    for computation, name in names.items():
-        here = [row for row in rows if row.computation == computation]
-        if not here:
-            continue
-        sections += [
-            (f"{name}: run time", _table(here, _run_cell)),
-            (f"{name}: compile time in seconds, tracing + XLA", _table(here, _compile_cell)),
-            (
-                f"{name}: memory of a call in MiB, XLA's temporaries + outputs "
-                "(in brackets the measured peak rise of resident memory)",
-                _table(here, _memory_cell),
-            ),
-        ]
-    return [*sections, ("Where the full unroll ends", explosion_table(rows))]
-
-
-def _table(rows: Sequence[Row], cell: Callable[[Row], str]) -> str:
-    plans = list(dict.fromkeys(row.plan for row in rows))
-    points = list(dict.fromkeys((row.recurrence, row.time_steps) for row in rows))
-    found = {(row.recurrence, row.time_steps, row.plan): row for row in rows}
-    lines = []
-    for recurrence, time_steps in points:
-        of_plans = [found.get((recurrence, time_steps, plan)) for plan in plans]
-        cells = ["–" if row is None or row.status != MEASURED else cell(row) for row in of_plans]
-        lines.append([recurrence, str(time_steps), *cells])
-    return markdown_table(["recurrence", "T", *plans], lines, labels=1)
+    return [
+        *means,
+        *computation_sections(rows, {"recurrence": "recurrence", "T": "time_steps"}, labels=1),
+        ("Where the full unroll ends", explosion_table(rows)),
+    ]
 
 
 def means_table(rows: Sequence[Row]) -> str:
@@ -149,26 +97,6 @@ def means_table(rows: Sequence[Row]) -> str:
         ]
         lines.append([recurrence, *means])
     return markdown_table(["recurrence", *plans], lines, labels=1) if lines else ""
-
-
-def _run_cell(row: Row) -> str:
-    assert row.run_seconds is not None
-    time = f"{three_digits(row.run_seconds * 1e3)} ms"
-    if row.plan == "reference" or row.ratio_to_reference is None:
-        return time
-    return f"{time} (×{three_digits(row.ratio_to_reference)})"
-
-
-def _compile_cell(row: Row) -> str:
-    return f"{three_digits(row.lower_seconds)} + {three_digits(row.compile_seconds)}"
-
-
-def _memory_cell(row: Row) -> str:
-    measured = row.peak_resident_increase_bytes
-    brackets = "" if measured is None else f" ({measured / 2**20:.1f})"
-    if row.temporary_bytes is None or row.output_bytes is None:
-        return f"–{brackets}"
-    return f"{row.temporary_bytes / 2**20:.1f} + {row.output_bytes / 2**20:.1f}{brackets}"
 
 
 def explosion_table(rows: Sequence[Row]) -> str:
@@ -253,7 +181,7 @@ def plot(rows: Sequence[Row], computation: str) -> Figure:
             panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             panel.yaxis.set_major_formatter("{x:g}")
             panel.yaxis.set_minor_formatter(NullFormatter())
-    name = {"training": "Training step", "forward": "Forward"}[computation]
+    name = COMPUTATION_NAMES[computation]
     panels[0][0].set_title(f"{name}: run time a step")
     panels[0][1].set_title(f"{name}: compile time")
     for panel in panels[-1]:

@@ -9,11 +9,11 @@ import pytest
 from benchmarks import scan_vs_unrolled
 from benchmarks.child_process import ChildEndedError, ChildTookTooLongError
 from benchmarks.measure import CompileCost, Spread
+from benchmarks.points import POINTS, Program
+from benchmarks.points_report import Row
 from benchmarks.report import append_record, read_records
 from benchmarks.scan_vs_unrolled import (
-    POINTS,
     Config,
-    Program,
     conditions,
     examine,
     expected_compile_seconds,
@@ -23,7 +23,7 @@ from benchmarks.scan_vs_unrolled import (
     reason_to_skip,
     run,
 )
-from benchmarks.scan_vs_unrolled_report import Row, explosion_table, report_text
+from benchmarks.scan_vs_unrolled_report import explosion_table, report_text
 
 COST = CompileCost(1.0, 3.0, 100, 10)
 
