@@ -170,10 +170,10 @@ def scan_deep(
         arXiv:1609.08144, equation 6: residual connections.
     """
     described = _of_each_params(layers, params)
-    _check_count("carry", "carries", carry, len(described))
-    _check_count("fresh_carry", "carries", fresh_carry, len(described))
-    if dropout_masks is not None:
-        _check_count("dropout_masks", "masks", dropout_masks, len(described) - 1)
+    count = len(described)
+    _check_count("carry", carry, count, f"a carry for each of {count} layers")
+    _check_count("fresh_carry", fresh_carry, count, f"a carry for each of {count} layers")
+    _check_count("dropout_masks", dropout_masks, count - 1, f"{count - 1}, one between two layers")
     if reverse:
         _check_one_direction("reverse: got True", described)
     # Values of lengths are known only out here; all else is checked while tracing.
@@ -188,7 +188,7 @@ def scan_deep(
         accumulation_dtype=accumulation_dtype,
         plan=plan,
     )
-    none = (None,) * len(described)
+    none = (None,) * count
     return _scan_layers(
         described,
         bool(reverse),
@@ -227,7 +227,7 @@ def step_deep(
     described = _of_each_params(layers, params)
     _check_one_direction("layers: got one step", described)
     if len(carry) != len(described):
-        raise ValueError(f"carry: got {len(carry)} carries, expected {len(described)}, one a layer")
+        raise ValueError(f"carry: got {len(carry)}, expected {len(described)}, one a layer")
     new: list[Carry] = []
     for index, (layer, of_layer) in enumerate(zip(described, params, strict=True)):
         after, y = one_step(layer.recurrence, of_layer, carry[index], x)
@@ -351,13 +351,11 @@ def _of_each_params(layers: Layers, params: Sequence[Params]) -> tuple[Layer, ..
     return described
 
 
-def _check_count(name: str, what: str, given: Any, count: int) -> None:
+def _check_count(name: str, given: Any, count: int, expected: str) -> None:
     if given is None or (isinstance(given, tuple | list) and len(given) == count):
         return
-    got = f"{len(given)} {what}" if isinstance(given, tuple | list) else type(given).__name__
-    each = "a carry for each of" if what == "carries" else "a mask for each gap between"
-    layers = count if what == "carries" else count + 1
-    raise ValueError(f"{name}: got {got}, expected {each} {layers} layers")
+    got = len(given) if isinstance(given, tuple | list) else type(given).__name__
+    raise ValueError(f"{name}: got {got}, expected {expected}")
 
 
 def _check_one_direction(what: str, layers: tuple[Layer, ...]) -> None:

@@ -232,9 +232,9 @@ def test_bad_arguments_are_refused(params, xs):
         init_deep(key, MIXED, I, (3, 3, 3))
     with pytest.raises(ValueError, match="params: got no layers, expected at least one"):
         scan_deep(MIXED, (), xs)
-    with pytest.raises(ValueError, match="carry: got 1 carries, expected a carry for each of 2"):
+    with pytest.raises(ValueError, match="carry: got 1, expected a carry for each of 2"):
         scan_deep(MIXED, params, xs, initial_deep_carry(MIXED, params, (B,))[:1])
-    with pytest.raises(ValueError, match="carry: got 1 carries, expected 2, one a layer"):
+    with pytest.raises(ValueError, match="carry: got 1, expected 2, one a layer"):
         step_deep(MIXED, params, initial_deep_carry(MIXED, params, (B,))[:1], xs[0])
     with pytest.raises(ValueError, match="lengths: got 7, expected values within 0 … 6"):
         scan_deep(MIXED, params, xs, lengths=np.array([1, 7, 2]))
@@ -263,9 +263,9 @@ def test_bad_layers_are_refused(all_kinds, xs):
         scan(reverse=True)
     with pytest.raises(ValueError, match="one step of a network whose layer 0 is bidirectional"):
         step_deep(OF_ALL_KINDS, params, carry, xs[0])
-    with pytest.raises(ValueError, match="fresh_carry: got 1 carries, expected a carry for each o"):
+    with pytest.raises(ValueError, match="fresh_carry: got 1, expected a carry for each o"):
         scan(fresh_carry=carry[:1])
-    with pytest.raises(ValueError, match="dropout_masks: got 2 masks, expected a mask for each ga"):
+    with pytest.raises(ValueError, match="dropout_masks: got 2, expected 3, one between two lay"):
         scan(dropout_masks=masks[:2])
     with pytest.raises(
         ValueError, match=r"dropout_masks\[0\]: got shape \(2, 8\), expected one br"
