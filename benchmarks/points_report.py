@@ -76,7 +76,7 @@ def described_machine(conditions: Mapping[str, Any]) -> list[str]:
 
 def sections_text(head: Sequence[str], sections: Sequence[tuple[str, str]]) -> str:
     """A page of markdown: a head, and the sections that are not empty under their titles."""
-    return "\n".join([*head, "", "", ""]) + "\n".join(
+    return "\n".join([*head, "", ""]) + "\n".join(
         f"## {title}\n\n{text}" for title, text in sections if text
     )
 
