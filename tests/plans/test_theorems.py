@@ -6,17 +6,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.contract import BATCH, EVERY_OPTION, HIDDEN, INPUT, Options, case, outputs, program
+from support.contract import (
+    BATCH,
+    EVERY_OPTION,
+    HIDDEN,
+    INPUT,
+    Options,
+    case,
+    outputs,
+    program,
+    serving,
+)
 from support.tolerances import assert_close
 
 import rnnjax
 
 RECURRENCES = tuple(rnnjax.recurrences.REGISTRY.values())
-PLANS = tuple(rnnjax.plans.REGISTRY)
 DTYPE = "float64"
 T = 7
+COMPILED_FAST = {"xla_backend_optimization_level": 0}
 
 each_recurrence = pytest.mark.parametrize("recurrence", RECURRENCES, ids=lambda r: r.name)
+
+# What follows from how a plan treats the carry, whatever it holds: one kind of carry each, and the
+# rest in `make test-all`.
+KINDS_OF_CARRY = ("gru", "lstm", "qrnn", "lru")
+each_kind_of_carry = pytest.mark.parametrize(
+    "recurrence",
+    [
+        pytest.param(r, id=r.name, marks=() if r.name in KINDS_OF_CARRY else pytest.mark.slow)
+        for r in RECURRENCES
+    ],
+)
 
 
 def scan(recurrence, this, xs, carry=None, **options):
@@ -25,20 +46,24 @@ def scan(recurrence, this, xs, carry=None, **options):
 
 @each_recurrence
 def test_streaming_equals_whole(recurrence):
+    """In two pieces, and the last two steps one by one."""
     this = case(recurrence, T, DTYPE)
-    whole = scan(recurrence, this, this.xs, this.carry)
-    middle, early = scan(recurrence, this, this.xs[:4], this.carry)
-    carry, late = scan(recurrence, this, this.xs[4:], middle)
-    assert_close((carry, jnp.concatenate([early, late])), whole, DTYPE)
 
-    carry, ys, one = this.carry, [], jax.jit(rnnjax.one_step, static_argnums=0)
-    for x in this.xs:
-        carry, y = one(recurrence, this.params, carry, x)
-        ys.append(y)
-    assert_close((carry, jnp.stack(ys)), whole, DTYPE)
+    def both(this):
+        whole = scan(recurrence, this, this.xs, this.carry)
+        carry, early = scan(recurrence, this, this.xs[:2], this.carry)
+        carry, late = scan(recurrence, this, this.xs[2:-2], carry)
+        ys = [*early, *late]
+        for x in this.xs[-2:]:
+            carry, y = rnnjax.one_step(recurrence, this.params, carry, x)
+            ys.append(y)
+        return (carry, jnp.stack(ys)), whole
+
+    streamed, whole = jax.jit(both, compiler_options=COMPILED_FAST)(this)
+    assert_close(streamed, whole, DTYPE)
 
 
-@each_recurrence
+@each_kind_of_carry
 def test_reverse_is_flip(recurrence):
     this = case(recurrence, T, DTYPE)
     carry, ys = scan(recurrence, this, this.xs, this.carry, resets=this.resets, reverse=True)
@@ -46,7 +71,7 @@ def test_reverse_is_flip(recurrence):
     assert_close((carry, ys[::-1]), flipped, DTYPE)
 
 
-@each_recurrence
+@each_kind_of_carry
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_row_of_a_given_length_is_that_row_alone(recurrence, reverse):
     this = case(recurrence, T, DTYPE)
@@ -62,7 +87,7 @@ def test_a_row_of_a_given_length_is_that_row_alone(recurrence, reverse):
         assert not np.asarray(ys[length:, row]).any()
 
 
-@each_recurrence
+@each_kind_of_carry
 @pytest.mark.parametrize("reverse", [False, True])
 def test_packed_with_resets_equals_separate_rows(recurrence, reverse):
     this = case(recurrence, T, DTYPE)
@@ -75,68 +100,86 @@ def test_packed_with_resets_equals_separate_rows(recurrence, reverse):
     assert_close(packed, jnp.concatenate([early, late]), DTYPE)
 
 
-@pytest.mark.parametrize("plan", PLANS)
-@pytest.mark.parametrize("name", ["lstm", "gru_reset_before"])
+def served(*names):
+    """Each of the recurrences with each plan that serves it."""
+    return [
+        pytest.param(name, plan, id=f"{name}-{plan}")
+        for name in names
+        for plan in serving(rnnjax.recurrences.REGISTRY[name])
+    ]
+
+
+@pytest.mark.parametrize(("name", "plan"), served("lstm", "mlstm"))
 def test_any_number_of_batch_axes(name, plan):
     recurrence = rnnjax.recurrences.REGISTRY[name]
-    two, none = case(recurrence, T, DTYPE), case(recurrence, T, DTYPE)
+    this = case(recurrence, 3, DTYPE)
     options = Options(lengths=True, resets=True, reverse=True)
-    carry, ys = outputs(recurrence, plan, options, two)
 
     def split(array, axis):  # a batch of 3 as a batch of (3, 1)
         return jnp.expand_dims(array, axis + 1)
 
-    apart = two._replace(
-        xs=split(two.xs, 1),
-        carry=jax.tree.map(lambda c: split(c, 0), two.carry),
-        lengths=split(two.lengths, 0),
-        resets=split(two.resets, 1),
-    )
-    expected = jax.tree.map(lambda c: split(c, 0), carry), split(ys, 1)
-    assert_close(outputs(recurrence, plan, options, apart), expected, DTYPE)
-
-    for row in range(BATCH):
-        alone = none._replace(
-            xs=none.xs[:, row],
-            carry=jax.tree.map(lambda c, row=row: c[row], none.carry),
-            lengths=none.lengths[row],
-            resets=none.resets[:, row],
+    def everything(this):
+        carry, ys = outputs(recurrence, plan, options, this)
+        apart = this._replace(
+            xs=split(this.xs, 1),
+            carry=jax.tree.map(lambda c: split(c, 0), this.carry),
+            lengths=split(this.lengths, 0),
+            resets=split(this.resets, 1),
         )
-        expected = jax.tree.map(lambda c, row=row: c[row], carry), ys[:, row]
-        assert_close(outputs(recurrence, plan, options, alone), expected, DTYPE)
+        alone = this._replace(
+            xs=this.xs[:, 1],
+            carry=jax.tree.map(lambda c: c[1], this.carry),
+            lengths=this.lengths[1],
+            resets=this.resets[:, 1],
+        )
+        two = jax.tree.map(lambda c: split(c, 0), carry), split(ys, 1)
+        none = jax.tree.map(lambda c: c[1], carry), ys[:, 1]
+        return (
+            (outputs(recurrence, plan, options, apart), two),
+            (outputs(recurrence, plan, options, alone), none),
+        )
+
+    for actual, expected in jax.jit(everything, compiler_options=COMPILED_FAST)(this):
+        assert_close(actual, expected, DTYPE)
 
 
 @pytest.mark.parametrize(
-    "plan",
+    ("name", "plans"),
     [
-        rnnjax.plans.fused_by(2),
-        rnnjax.plans.fused_by(3),
-        rnnjax.plans.unrolled_by(3),
-        rnnjax.plans.checkpointed_in(1),
-        rnnjax.plans.checkpointed_in(2),
-        rnnjax.plans.checkpointed_in(100),
+        (
+            "minimal_gru",
+            (
+                rnnjax.plans.fused_by(2),
+                rnnjax.plans.fused_by(3),
+                rnnjax.plans.unrolled_by(3),
+                rnnjax.plans.checkpointed_in(1),
+                rnnjax.plans.checkpointed_in(2),
+                rnnjax.plans.checkpointed_in(100),
+            ),
+        ),
+        ("qrnn", (rnnjax.plans.associative_by(1), rnnjax.plans.associative_by(3))),
     ],
-    ids=lambda plan: plan.name,
 )
-def test_a_plan_with_options_equals_the_reference(plan):
+def test_plans_with_options_equal_the_reference(name, plans):
     """Whole segments, a remainder, one segment for all, more segments than steps."""
-    this = case(rnnjax.lstm, T, DTYPE)
-    few = EVERY_OPTION if plan.name == "fused_by(3)" else EVERY_OPTION[::7]
-    pairs = tuple((p, option) for option in few for p in ("reference", plan))
-    results = program("lstm", pairs)(this)
+    this = case(rnnjax.recurrences.REGISTRY[name], T, DTYPE)
+    none, *_, every = EVERY_OPTION
+    pairs = tuple((p, option) for option in (none, every) for p in ("reference", *plans))
+    results = program(name, pairs)(this)
     for p, option in pairs:
         assert_close(results[p, option], results["reference", option], DTYPE, f"{p} {option}")
 
 
-@pytest.mark.parametrize("plan", PLANS)
-def test_one_trace_for_repeated_calls_of_one_shape(plan):
+@pytest.mark.parametrize(("name", "plan"), [*served("gru"), ("min_gru", "associative")])
+def test_one_trace_for_repeated_calls_of_one_shape(name, plan):
     traces = []
+    of_name = rnnjax.recurrences.REGISTRY[name]
 
-    def counted(params, carry, z):
+    def counted(params, xs):
         traces.append(None)
-        return rnnjax.gru.step(params, carry, z)
+        return of_name.project(params, xs)
 
-    recurrence = dataclasses.replace(rnnjax.gru, step=counted, mix=None, gate=None)
+    recurrence = dataclasses.replace(of_name, project=counted)
     this = case(recurrence, 3, DTYPE)
     options = Options(lengths=True, resets=False, reverse=False)
     outputs(recurrence, plan, options, this)
@@ -152,22 +195,29 @@ def test_a_factory_gives_one_plan_for_one_option():
     assert rnnjax.plans.unrolled_by(4) is rnnjax.plans.unrolled_by(4)
     assert rnnjax.plans.checkpointed_in(4) is rnnjax.plans.checkpointed_in(4)
     assert rnnjax.plans.fused_by(4) is rnnjax.plans.fused_by(4)
+    assert rnnjax.plans.associative_by(4) is rnnjax.plans.associative_by(4)
 
 
-@pytest.mark.parametrize("plan", PLANS)
-def test_vmap_over_parameters_equals_one_after_another(plan):
-    first, second = case(rnnjax.gru, 3, DTYPE, 0), case(rnnjax.gru, 3, DTYPE, 1)
+@pytest.mark.parametrize(("name", "plan"), [*served("gru"), ("min_gru", "associative")])
+def test_vmap_over_parameters_equals_one_after_another(name, plan):
+    recurrence = rnnjax.recurrences.REGISTRY[name]
+    first, second = case(recurrence, 3, DTYPE, 0), case(recurrence, 3, DTYPE, 1)
 
     def gradient(params, xs):
-        return jax.grad(lambda p: jnp.sum(jnp.sin(rnnjax.scan(rnnjax.gru, p, xs, plan=plan)[1])))(
+        return jax.grad(lambda p: jnp.sum(jnp.sin(rnnjax.scan(recurrence, p, xs, plan=plan)[1])))(
             params
         )
 
-    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
-    together = jax.vmap(gradient)(both.params, both.xs)
-    one = jax.jit(gradient)
-    separately = [one(c.params, c.xs) for c in (first, second)]
-    assert_close(together, jax.tree.map(lambda *g: jnp.stack(g), *separately), DTYPE)
+    def everything(first, second):
+        both = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
+        separately = [gradient(c.params, c.xs) for c in (first, second)]
+        return (
+            jax.vmap(gradient)(both.params, both.xs),
+            jax.tree.map(lambda *g: jnp.stack(g), *separately),
+        )
+
+    together, expected = jax.jit(everything, compiler_options=COMPILED_FAST)(first, second)
+    assert_close(together, expected, DTYPE)
 
 
 def test_an_initial_carry_of_the_parameters_is_learned_through_resets():
@@ -186,9 +236,13 @@ def test_an_initial_carry_of_the_parameters_is_learned_through_resets():
 
         return jax.grad(loss)(params)
 
-    expected = gradient(this.params, "reference")
-    for plan in PLANS[1:]:
-        assert_close(gradient(this.params, plan), expected, DTYPE, plan)
+    plans = serving(recurrence)
+    gradients = jax.jit(
+        lambda params: {plan: gradient(params, plan) for plan in plans},
+        compiler_options=COMPILED_FAST,
+    )(this.params)
+    for plan in plans:
+        assert_close(gradients[plan], gradients["reference"], DTYPE, plan)
 
 
 def test_lengths_may_be_unknown_while_tracing():
