@@ -71,22 +71,20 @@ def scan(
             cannot serve an option.
         NotImplementedError: A derivative was asked of a plan that does not have it.
     """
-    request = _checked_request(
-        recurrence, params, xs, carry, lengths, resets, reverse, fresh_carry, accumulation_dtype
-    )
-    chosen, _ = _resolve(plan, request)
-    return _run(
+    chosen, arguments = _prepared(
         recurrence,
-        chosen,
-        request.reverse,
-        request.accumulation_dtype,
         params,
-        _as_array(xs),
-        jax.tree.map(_as_array, carry),
-        jax.tree.map(_as_array, fresh_carry),
-        None if lengths is None else _as_array(lengths),
-        None if resets is None else _as_array(resets),
+        xs,
+        carry,
+        lengths,
+        resets,
+        reverse,
+        fresh_carry,
+        accumulation_dtype,
+        plan,
     )
+    after, ys = _run(recurrence, chosen.run, *arguments)
+    return after, ys
 
 
 def explain_plan(
@@ -175,10 +173,39 @@ def _times(time_steps: int, batch_axes: int) -> Array:
     return jnp.arange(time_steps, dtype=jnp.int32).reshape(-1, *(1,) * batch_axes)
 
 
+def _prepared(
+    recurrence: Recurrence,
+    params: Params,
+    xs: ArrayLike,
+    carry: Carry | None,
+    lengths: ArrayLike | None,
+    resets: ArrayLike | None,
+    reverse: bool,
+    fresh_carry: Carry | None,
+    accumulation_dtype: DTypeLike | None,
+    plan: str | Plan,
+) -> tuple[Plan, tuple[Any, ...]]:
+    """The plan that serves the checked arguments of `scan`, and what `_run` takes besides it."""
+    request = _checked_request(
+        recurrence, params, xs, carry, lengths, resets, reverse, fresh_carry, accumulation_dtype
+    )
+    chosen, _ = _resolve(plan, request)
+    return chosen, (
+        request.reverse,
+        request.accumulation_dtype,
+        params,
+        _as_array(xs),
+        jax.tree.map(_as_array, carry),
+        jax.tree.map(_as_array, fresh_carry),
+        None if lengths is None else _as_array(lengths),
+        None if resets is None else _as_array(resets),
+    )
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _run(
     recurrence: Recurrence,
-    plan: Plan,
+    run: Callable[..., tuple[Any, ...]],
     reverse: bool,
     accumulation_dtype: Any,
     params: Params,
@@ -187,7 +214,8 @@ def _run(
     fresh_carry: Carry | None,
     lengths: Array | None,
     resets: Array | None,
-) -> tuple[Carry, Array]:
+) -> tuple[Any, ...]:
+    """What a plan's `run` returns, carry and outputs first, in the dtypes of the arguments."""
     batch_shape = xs.shape[1 : xs.ndim - len(recurrence.input_shape(params))]
     params = cast_leaves(params, accumulation_dtype)
     initial = recurrence.initial_carry(params, batch_shape)
@@ -200,10 +228,12 @@ def _run(
         valid = _times(xs.shape[0], lengths.ndim) < lengths.astype(jnp.int32)
     within = computing_in(recurrence, xs.dtype, accumulation_dtype)
     inputs = Inputs(xs, before, fresh, valid, resets)
-    after, ys = plan.run(within, params, inputs, reverse)
+    after, ys, *rest = run(within, params, inputs, reverse)
     if carry is None:
-        return cast_leaves(after, xs.dtype), ys.astype(xs.dtype)
-    return jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry), ys.astype(xs.dtype)
+        after = cast_leaves(after, xs.dtype)
+    else:
+        after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
+    return after, ys.astype(xs.dtype), *rest
 
 
 class _Spec(NamedTuple):
@@ -251,6 +281,7 @@ class _ParamsSpec(NamedTuple):
 class _Expected(NamedTuple):
     """What parameters say of the other arguments."""
 
+    params: Params  # themselves, without values
     features: tuple[int, ...]  # of one input
     dtype: Any
     carry_size: int  # numbers in one row's carry
@@ -272,7 +303,7 @@ def _expected(recurrence: Recurrence, spec: _ParamsSpec) -> _Expected:
         options = _of_params("sizes", recurrence, lambda: sizes(params))
         _check_params(recurrence, params, options, dtype)
     carry = _expected_carry(recurrence, spec, ())
-    return _Expected(tuple(features), dtype, sum(prod(leaf.shape) for leaf in carry.leaves))
+    return _Expected(params, tuple(features), dtype, sum(prod(leaf.shape) for leaf in carry.leaves))
 
 
 def _of_params(what: str, recurrence: Recurrence, read: Callable[[], Any]) -> Any:
@@ -382,6 +413,7 @@ def _checked_request(
         raise TypeError(f"reverse: got {type(reverse).__name__}, expected a bool")
     return Request(
         recurrence=recurrence,
+        params=expected.params,
         time_steps=time_steps,
         batch_shape=batch_shape,
         carry_size=expected.carry_size,

@@ -23,6 +23,7 @@ class Request(NamedTuple):
     """What a plan may be asked whether it can serve: everything known before a compile."""
 
     recurrence: Recurrence
+    params: Params  # leaves are `jax.ShapeDtypeStruct`s
     time_steps: int  # T
     batch_shape: tuple[int, ...]  # *B
     carry_size: int  # numbers in one row's carry

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import pytest
 from support.contract import case
@@ -12,6 +13,7 @@ from rnnjax.plans.protocol import Request
 
 REQUEST = Request(
     recurrence=rnnjax.lstm,
+    params=jax.eval_shape(lambda: rnnjax.lstm.init(jax.random.key(0), 4, 5)),
     time_steps=7,
     batch_shape=(2, 3),
     carry_size=10,
