@@ -165,9 +165,9 @@ def scan_deep(
         NotImplementedError: As `rnnjax.scan`.
 
     References:
-        Graves et al. (2013), arXiv:1303.5778, section 2.1: deep bidirectional networks. Zaremba et
-        al. (2014), arXiv:1409.2329, section 3.1: dropout between layers only. Wu et al. (2016),
-        arXiv:1609.08144, equation 6: residual connections.
+        Graves et al. (2013), arXiv:1303.5778, section 2: deep bidirectional networks. Zaremba et
+        al. (2014), arXiv:1409.2329, section 3.2: dropout between layers only. Wu et al. (2016),
+        arXiv:1609.08144, section 3.1: residual connections.
     """
     described = _of_each_params(layers, params)
     count = len(described)
