@@ -78,7 +78,7 @@ class Method(NamedTuple):
     damping: float = 0.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IterativePlan(Plan):
     """A plan that can also tell how it converged.
 
@@ -129,21 +129,18 @@ def _is_real(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
 
 
-def check_real_carry(plan: str, carry: Carry) -> None:
-    """Raise ValueError unless all leaves of the carry are of one floating dtype."""
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves(carry)}
-    if len(dtypes) != 1 or not jnp.issubdtype(next(iter(dtypes)), jnp.floating):
-        names = ", ".join(sorted(dtype.name for dtype in dtypes))
-        raise ValueError(
-            f"plan: {plan!r} cannot serve this: it needs a real carry, got one of {names}"
-        )
+def not_real(carry: Carry) -> str | None:
+    """Why a carry cannot be packed into one real array, or None."""
+    names = sorted({leaf.dtype.name for leaf in jax.tree.leaves(carry)})
+    if len(names) == 1 and jnp.issubdtype(names[0], jnp.floating):
+        return None
+    return f"it needs a real carry, got one of {', '.join(names)}"
 
 
 def run_with_convergence(
     method: Method, recurrence: Recurrence, params: Params, inputs: Inputs, reverse: bool
 ) -> tuple[Carry, Array, Convergence]:
     """The last carry, the outputs, and how they were found; what was not found is NaN."""
-    check_real_carry(method.plan, inputs.carry)
     params, xs, carry, fresh = reverse_mode_only(
         method.plan, (params, inputs.xs, inputs.carry, inputs.fresh_carry)
     )
@@ -216,7 +213,7 @@ class _Equations(NamedTuple):
 
 
 class _Iterate(NamedTuple):
-    count: Array  # () int32
+    iterations: Array  # () int32
     states: Array  # (T, *B, ...)
     evaluated: Array  # f of them
     kept: Any
@@ -239,7 +236,7 @@ def _solve(equations: _Equations, start: Array, tolerance: float, limit: int) ->
         """Of each step and row, `(T, *B)`."""
         return jnp.max(jnp.abs(values), axis=tuple(range(valid.ndim, values.ndim)))
 
-    def iterate(count: Array, states: Array) -> _Iterate:
+    def iterate(iterations: Array, states: Array) -> _Iterate:
         entered = before(states)
         evaluated, kept = equations.evaluate(entered)
         gap = zero_unless(valid, largest(evaluated - states))
@@ -248,7 +245,7 @@ def _solve(equations: _Equations, start: Array, tolerance: float, limit: int) ->
         right = (gap <= tolerance * size) | ~valid  # not so of a NaN
         settled = jnp.min(jnp.where(right, time_steps, number), axis=0)
         return _Iterate(
-            count,
+            iterations,
             states,
             evaluated,
             kept,
@@ -265,11 +262,13 @@ def _solve(equations: _Equations, start: Array, tolerance: float, limit: int) ->
         change = equations.scan(matrices, gaps, reverse=reverse)
         states = select(next_, at.evaluated, select(later, at.states + change, at.states))
         states = jnp.where(jnp.isfinite(states) | ~_like(later, states), states, 0)
-        return iterate(at.count + 1, states)
+        return iterate(at.iterations + 1, states)
 
     def unfinished(at: _Iterate) -> Array:
-        return (at.count < limit) & jnp.any((at.settled < time_steps) & ~at.hopeless)
+        return (at.iterations < limit) & jnp.any((at.settled < time_steps) & ~at.hopeless)
 
+    # Else the compiler evaluates the first iterate, of all of time, while it compiles.
+    start = lax.optimization_barrier(start)
     return lax.while_loop(unfinished, body, iterate(jnp.zeros((), jnp.int32), start))
 
 
@@ -328,7 +327,7 @@ def _solved_forward(
     ys = zero_unless(
         inputs.valid, select(jnp.broadcast_to(converged, masks.valid.shape), ys, _nan_like(ys))
     )
-    report = Convergence(found.count, found.residual, converged)
+    report = Convergence(found.iterations, found.residual, converged)
     return (carry, ys, report), (params, inputs, states, converged)
 
 
@@ -345,8 +344,8 @@ def _solved_backward(
     g^<t> = J^<t+1>ᵀ g^<t+1> + (∂y^<t+1>/∂s^<t>)ᵀ dy^<t+1>
     It is solved for all t as the states were, with exact products Jᵀ g; the rest is one vjp.
     """
-    (params, inputs, states, converged), (dcarry, dys, _) = first_order_only(
-        method.plan, (residuals, cotangents[:2] + (None,))
+    (params, inputs, states, converged), (dcarry, dys) = first_order_only(
+        method.plan, (residuals, cotangents[:2])
     )
     masks = _masks(recurrence, params, inputs, reverse)
     # A row that was not found has a gradient of NaN, unless nothing was asked of it.

@@ -13,7 +13,7 @@ from jax.extend.core import Var
 from rnnjax.plans import fixed_point
 from rnnjax.plans.fixed_point import Approximation, IterativePlan, Method, checked_options
 from rnnjax.plans.matrix_scan import dense_scan
-from rnnjax.plans.protocol import FIRST_ORDER_REVERSE
+from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Request
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 
@@ -107,6 +107,12 @@ def is_affine(function: Callable[[Any], Any], argument: Any) -> bool:
     return not any(point in read for point in points)
 
 
+def refusal(request: Request) -> str | None:
+    """Why a request cannot be served, or None."""
+    initial_carry = request.recurrence.initial_carry
+    return fixed_point.not_real(jax.eval_shape(lambda p: initial_carry(p, ()), request.params))
+
+
 @lru_cache(typed=True)
 def newton_with(
     *,
@@ -141,6 +147,7 @@ def newton_with(
         derivatives=FIRST_ORDER_REVERSE,
         cost="memory T·B·D², work T·B·D³ an iteration of depth O(log T), D numbers in a row's "
         "carry; a few iterations on what forgets, T at most",
+        refusal=refusal,
     )
 
 

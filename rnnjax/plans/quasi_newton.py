@@ -1,5 +1,6 @@
 """Nonlinear recurrences parallel in time, by the part of the Jacobian that stays in a unit."""
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -27,17 +28,13 @@ def approximate(
         zs: Leaves `(T, *B, ...)`.
         carry: Leaves `(*B, H)`.
         batch_axes: How many axes `*B` are.
-
-    Raises:
-        ValueError: The recurrence has no such units.
     """
+    del batch_axes
     mix, gate = recurrence.mix, recurrence.gate
+    if mix is None or gate is None:
+        raise ValueError(f"recurrence: got {recurrence.name}, expected one that states `mix`")
     leaves, structure = jax.tree.flatten(carry)
-    shapes = {leaf.shape[batch_axes:] for leaf in leaves}
-    if mix is None or gate is None or len(shapes) != 1 or len(leaves[0].shape) != batch_axes + 1:
-        raise _no_units(recurrence)
-    units = leaves[0].shape[-1]
-    slopes = _slopes(recurrence, params, carry, units)
+    slopes = _slopes(partial(mix, params), carry)
 
     def pack(carries: Carry) -> Array:
         return jnp.stack(jax.tree.leaves(carries), axis=-2)
@@ -70,21 +67,17 @@ def approximate(
     )
 
 
-def _slopes(recurrence: Recurrence, params: Params, carry: Carry, units: int) -> list[Any]:
+def _slopes(mix: Callable[[Carry], Any], carry: Carry) -> list[Any]:
     """For each leaf of the carry, how m answers to each unit's own number, leaves `(G,)`.
 
     `mix` is taken to be linear in the carry; where it is not, this is a coarser approximation.
     """
     leaves, structure = jax.tree.flatten(carry)
-    nothing, basis = (
-        make((units, units) if make is jnp.zeros else units, dtype=leaves[0].dtype)
-        for make in (jnp.zeros, jnp.eye)
-    )
+    units, dtype = leaves[0].shape[-1], leaves[0].dtype
+    nothing, basis = jnp.zeros((units, units), dtype), jnp.eye(units, dtype=dtype)
 
     def own(answers: Array) -> Array:
         """Of `(H, G)` the entries whose unit is that of the row; gates are stacked on the axis."""
-        if answers.ndim != 2 or answers.shape[-1] % units:
-            raise _no_units(recurrence)
         return jnp.diagonal(answers.reshape(units, -1, units), axis1=0, axis2=2).reshape(-1)
 
     def by_leaf(i: int) -> Any:
@@ -92,24 +85,26 @@ def _slopes(recurrence: Recurrence, params: Params, carry: Carry, units: int) ->
         along = jax.tree.unflatten(
             structure, [basis if i == j else nothing for j in range(len(leaves))]
         )
-        _, answers = jax.jvp(partial(recurrence.mix, params), (at,), (along,))
+        _, answers = jax.jvp(mix, (at,), (along,))
         return jax.tree.map(own, answers)
 
     return [by_leaf(i) for i in range(len(leaves))]
 
 
-def _no_units(recurrence: Recurrence) -> ValueError:
-    return ValueError(
-        f"plan: 'quasi_newton' cannot serve this: {recurrence.name} has no `mix` and `gate` of "
-        "gates stacked on the last axis and leaves of the carry (*B, H)"
-    )
-
-
 def refusal(request: Request) -> str | None:
     """Why a request cannot be served, or None."""
-    if request.recurrence.mix is None:
-        return f"{request.recurrence.name} states no `mix`, off which to read a unit's own part"
-    return None
+    recurrence, params, mix = request.recurrence, request.params, request.recurrence.mix
+    if mix is None:
+        return f"{recurrence.name} states no `mix`, off which to read a unit's own part"
+    carry = jax.eval_shape(lambda p: recurrence.initial_carry(p, ()), params)
+    shapes = sorted({leaf.shape for leaf in jax.tree.leaves(carry)})
+    if len(shapes) != 1 or len(shapes[0]) != 1:
+        return f"it needs a carry of vectors of one size, got shapes {shapes}"
+    (units,) = shapes[0]
+    mixed = jax.tree.leaves(jax.eval_shape(mix, params, carry))
+    if any(len(m.shape) != 1 or m.shape[0] % units for m in mixed):
+        return f"it needs a `mix` of gates of {units} units, got {[m.shape for m in mixed]}"
+    return fixed_point.not_real(carry)
 
 
 @lru_cache(typed=True)
