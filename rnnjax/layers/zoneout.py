@@ -20,6 +20,7 @@ from rnnjax.layers.step_inputs import (
     split,
 )
 from rnnjax.plans.protocol import Plan, check_size
+from rnnjax.recurrences.linear import AFFINE, LinearForm, Stage
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 from rnnjax.scanning import explain_plan, one_step, scan
 
@@ -255,5 +256,29 @@ def _with_masks(recurrence: Recurrence, leaf: int) -> Recurrence:
         gate=None if inner_gate is None else gate,
         # The parameters have been checked as those of the recurrence.
         sizes=None,
-        linear=None,
+        linear=_linear_form(recurrence, leaf),
     )
+
+
+def _linear_form(recurrence: Recurrence, leaf: int) -> LinearForm | None:
+    """With masks: decay d + (1 − d) decay and drive (1 − d) drive, where ⊕ is addition."""
+    form = recurrence.linear
+    if form is None or any(stage.semiring is not AFFINE for stage in form.stages):
+        return None
+
+    def with_mask(i: int, stage: Stage) -> Stage:
+        def coefficients(
+            params: Params, z_and_masks: Any, entered: tuple[Array, ...]
+        ) -> tuple[Array, Array]:
+            z, masks = z_and_masks
+            decay, drive = stage.coefficients(params, z, entered)
+            d = masks[i]
+            return d if decay is None else d + (1 - d) * decay, (1 - d) * drive
+
+        return Stage(coefficients)
+
+    def read(params: Params, z: Any, entered: Carry, new: Carry) -> Array:
+        del params, z, entered
+        return jax.tree.leaves(new)[leaf]
+
+    return LinearForm(tuple(with_mask(i, stage) for i, stage in enumerate(form.stages)), read)

@@ -15,7 +15,7 @@ from rnnjax.plans.protocol import Inputs
 
 T = 4
 DTYPE = "float64"
-PLANS = ("reference", "fused", "checkpointed", "unrolled")
+EVERY_PLAN = ("reference", "fused", "checkpointed", "unrolled")
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +39,26 @@ def masks():
 
 
 @pytest.mark.parametrize(
-    ("reverse", "each_step"),
+    ("reverse", "each_step", "plans"),
     [
-        (True, True),
-        (False, False),
-        pytest.param(True, False, marks=pytest.mark.slow),
-        pytest.param(False, True, marks=pytest.mark.slow),
+        pytest.param(True, True, EVERY_PLAN[:2], id="reverse-each-fused"),
+        pytest.param(False, False, EVERY_PLAN[:2], id="forward-one-fused"),
+        *(
+            pytest.param(
+                reverse,
+                each_step,
+                EVERY_PLAN,
+                id=f"{direction}-{masks}-every",
+                marks=pytest.mark.slow,
+            )
+            for reverse, direction in ((False, "forward"), (True, "reverse"))
+            for each_step, masks in ((False, "one"), (True, "each"))
+        ),
     ],
 )
-def test_plans_agree_and_are_a_loop_written_out(this, fresh, mask, masks, reverse, each_step):
+def test_plans_agree_and_are_a_loop_written_out(
+    this, fresh, mask, masks, reverse, each_step, plans
+):
     """Packed rows of several lengths, one mask or one a sequence, values and gradients."""
     resets = np.asarray(this.resets)
     drawn = per_sequence(masks, this.resets) if each_step else mask
@@ -71,11 +82,11 @@ def test_plans_agree_and_are_a_loop_written_out(this, fresh, mask, masks, revers
     xs = jnp.where(padding[:, :, None], jnp.nan, this.xs)
     value_and_grad = jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)
     run = jax.jit(
-        lambda *arguments: [value_and_grad(*arguments, plan) for plan in PLANS],
+        lambda *arguments: [value_and_grad(*arguments, plan) for plan in plans],
         compiler_options={"xla_backend_optimization_level": 0},
     )
     reference, *others = run(this.params, xs, this.carry, fresh)
-    for plan, other in zip(PLANS[1:], others, strict=True):
+    for plan, other in zip(plans[1:], others, strict=True):
         assert_close(other, reference, DTYPE, plan)
     (_, out), gradients = reference
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))

@@ -14,7 +14,7 @@ from rnnjax.plans.protocol import Inputs
 
 T = 4
 DTYPE = "float64"
-PLANS = ("reference", "fused", "checkpointed", "unrolled")
+EVERY_PLAN = ("reference", "fused", "checkpointed", "unrolled")
 RATES = (0.2, 0.5)
 
 
@@ -33,8 +33,15 @@ def masks(this):
     return zoneout_masks(jax.random.key(1), RATES, T, this.carry, dtype=DTYPE)
 
 
-@pytest.mark.parametrize("reverse", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_plans_agree_and_are_a_loop_written_out(this, fresh, masks, reverse):
+@pytest.mark.parametrize(
+    ("reverse", "plans"),
+    [
+        pytest.param(True, EVERY_PLAN[:2], id="reverse-fused"),
+        pytest.param(True, EVERY_PLAN, id="reverse-every", marks=pytest.mark.slow),
+        pytest.param(False, EVERY_PLAN, id="forward-every", marks=pytest.mark.slow),
+    ],
+)
+def test_plans_agree_and_are_a_loop_written_out(this, fresh, masks, reverse, plans):
     """Packed rows of several lengths, a mask for each leaf, values and gradients."""
     resets = np.asarray(this.resets)
 
@@ -57,11 +64,11 @@ def test_plans_agree_and_are_a_loop_written_out(this, fresh, masks, reverse):
     xs = jnp.where(padding[:, :, None], jnp.nan, this.xs)
     value_and_grad = jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)
     run = jax.jit(
-        lambda *arguments: [value_and_grad(*arguments, plan) for plan in PLANS],
+        lambda *arguments: [value_and_grad(*arguments, plan) for plan in plans],
         compiler_options={"xla_backend_optimization_level": 0},
     )
     reference, *others = run(this.params, xs, this.carry, fresh)
-    for plan, other in zip(PLANS[1:], others, strict=True):
+    for plan, other in zip(plans[1:], others, strict=True):
         assert_close(other, reference, DTYPE, plan)
     (_, out), gradients = reference
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
@@ -124,9 +131,28 @@ def test_a_recurrence_without_mix_has_it_too():
         h = np.where(keep > 0, h, new)
         ys.append(h)
     actual = scan_with_zoneout(
-        rnnjax.gru_reset_before, this.params, this.xs, masks, this.carry, plan="fused"
+        rnnjax.gru_reset_before, this.params, this.xs, masks, this.carry, plan="reference"
     )
     assert_close(actual, (h, np.stack(ys)), DTYPE)
+
+
+def test_what_is_linear_in_its_carry_stays_so():
+    """And runs in parallel along time, with values and gradients of the reference."""
+    this = case(rnnjax.min_gru, T, DTYPE)
+    masks = zoneout_masks(jax.random.key(4), 0.3, T, this.carry, dtype=DTYPE)
+
+    @jax.jit
+    def every_way(params, xs, carry):
+        def loss(params, xs, carry, plan):
+            options = {"lengths": this.lengths, "resets": this.resets, "plan": plan}
+            out = scan_with_zoneout(rnnjax.min_gru, params, xs, masks, carry, **options)
+            return sum(jnp.sum(jnp.sin(leaf)) for leaf in out), out
+
+        with_gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)
+        return [with_gradients(params, xs, carry, plan) for plan in ("associative", "reference")]
+
+    actual, expected = every_way(this.params, this.xs, this.carry)
+    assert_close(actual, expected, DTYPE)
 
 
 def test_fused_saves_no_more_than_the_masks_besides(this):
