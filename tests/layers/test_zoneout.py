@@ -105,7 +105,7 @@ def test_rates_for_masks_are_the_expectation_of_one_step(this):
     assert_close((after, y), (expected, expected[0]), DTYPE)
 
     def run(masks):
-        return scan_with_zoneout(rnnjax.lstm, this.params, this.xs, masks, carry, plan="fused")
+        return scan_with_zoneout(rnnjax.lstm, this.params, this.xs, masks, carry, plan="reference")
 
     whole = run(RATES)
     state, ys = carry, []
@@ -115,7 +115,7 @@ def test_rates_for_masks_are_the_expectation_of_one_step(this):
         ys.append(y)
     assert_close((state, jnp.stack(ys)), whole, DTYPE)
 
-    plain = rnnjax.scan(rnnjax.lstm, this.params, this.xs, carry, plan="fused")
+    plain = rnnjax.scan(rnnjax.lstm, this.params, this.xs, carry, plan="reference")
     assert_close(run((0.0, 0.0)), plain, DTYPE)
     frozen, ys = run((1.0, 1.0))
     assert_close((frozen, ys), (carry, jnp.broadcast_to(carry[0], ys.shape)), DTYPE)
