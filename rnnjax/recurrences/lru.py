@@ -72,7 +72,7 @@ def init(
     if not max_phase > 0:
         raise ValueError(f"max_phase: got {max_phase}, expected a positive number")
     drawn = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
-    keys = jax.random.split(key, 7)
+    keys = jax.random.split(key, 5)
     # 0 has no logarithm, though it is one of the 2^23 numbers that are drawn from.
     positive = {"shape": (hidden_size,), "dtype": drawn, "minval": jnp.finfo(drawn).tiny}
     gap = (1 - r_max**2) + (r_max**2 - r_min**2) * jax.random.uniform(keys[0], **positive)
@@ -81,18 +81,19 @@ def init(
     def normal(key: Array, shape: tuple[int, ...], variance: float) -> Array:
         return variance**0.5 * jax.random.normal(key, shape, drawn)
 
-    into, out = (input_size, hidden_size), (hidden_size, output_size)
+    b_re, b_im = normal(keys[2], (2, input_size, hidden_size), 0.5 / input_size)
+    c_re, c_im = normal(keys[3], (2, hidden_size, output_size), 1 / hidden_size)
     params = LRUParams(
         nu_log=jnp.log(-0.5 * jnp.log1p(-gap)),  # gap is 1 − |λ|²
         theta_log=jnp.log(phase),
         gamma_log=0.5 * jnp.log(gap),
-        b_re=normal(keys[2], into, 0.5 / input_size),
-        b_im=normal(keys[3], into, 0.5 / input_size),
-        c_re=normal(keys[4], out, 1 / hidden_size),
-        c_im=normal(keys[5], out, 1 / hidden_size),
-        d=normal(keys[6], (input_size,), 1.0)
+        b_re=b_re,
+        b_im=b_im,
+        c_re=c_re,
+        c_im=c_im,
+        d=normal(keys[4], (input_size,), 1.0)
         if output_size == input_size
-        else normal(keys[6], (input_size, output_size), 1 / input_size),
+        else normal(keys[4], (input_size, output_size), 1 / input_size),
     )
     return LRUParams(*(leaf.astype(dtype) for leaf in params))
 

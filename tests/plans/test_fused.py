@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from support.contract import BATCH, HIDDEN, case
+from support.contract import BATCH, HIDDEN, INPUT, case
 
 import rnnjax
 from rnnjax.plans import fused
@@ -17,6 +17,15 @@ NUMBERS_A_ROW_AND_STEP = {
     "gru": 6 * HIDDEN,
     "gru_reset_before": 3 * HIDDEN,
     "lstm": 5 * HIDDEN,
+    "gated_diagonal": 2 * HIDDEN,
+    "min_gru": 2 * HIDDEN,
+    "min_lstm": 2 * HIDDEN,
+    "sru": 5 * HIDDEN,
+    "sru_linear": 5 * HIDDEN,
+    "qrnn": 10 * HIDDEN,
+    "lru": 2 * HIDDEN + INPUT,  # complex those of H
+    "rg_lru": 2 * HIDDEN,
+    "mlstm": HIDDEN**2 + 5 * HIDDEN + 3,  # of one head
 }
 
 
