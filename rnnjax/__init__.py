@@ -1,6 +1,7 @@
 """rnnjax: recurrences as pure functions, run along time by interchangeable, equally exact plans."""
 
 from rnnjax import plans, recurrences
+from rnnjax.convergence import scan_with_convergence
 from rnnjax.recurrences.conv_lstm import conv_lstm_1d, conv_lstm_2d
 from rnnjax.recurrences.elman import elman, elman_relu
 from rnnjax.recurrences.gated_diagonal import gated_diagonal
@@ -55,6 +56,7 @@ __all__ = [
     "recurrences",
     "rg_lru",
     "scan",
+    "scan_with_convergence",
     "sequence_ends",
     "slstm",
     "sru",

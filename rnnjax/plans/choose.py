@@ -54,7 +54,15 @@ def choose(request: Request, registry: Mapping[str, Plan]) -> tuple[Plan, Explan
     return plan, Explanation(plan.name, reason, plan.cost, plan.derivatives, refused)
 
 
-ORDER = ("associative", "fused", "reference", "checkpointed", "unrolled")
+ORDER = (
+    "associative",
+    "fused",
+    "reference",
+    "checkpointed",
+    "unrolled",
+    "quasi_newton",
+    "newton",
+)
 """The first that serves is taken, but for a single step."""
 
 
@@ -84,6 +92,8 @@ def _passed_over(name: str, request: Request) -> str:
         "step; ask for it where forward-mode or higher derivatives are needed",
         "fused": "slower where it was measured",
         "checkpointed": "less memory for a forward pass more; ask for it where memory is short",
+        "newton": "several times the work; ask for it where width is free and T long",
+        "quasi_newton": "several times the work; ask for it where width is free and T long",
         "unrolled": f"compiles {request.time_steps} copies of the step",
     }[name]
 

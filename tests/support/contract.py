@@ -119,8 +119,11 @@ def serving(recurrence: rnnjax.Recurrence) -> tuple[str, ...]:
     return tuple(plan for plan in PLANS if not refuses(plan))
 
 
-# Lengths and resets under these are handled by the code of another plan.
-BUILT_ON_ANOTHER = ("unrolled", "checkpointed")
+# Where lengths and resets are handled by the code of another plan or by the same lines for all
+# options, a few options tell as much.
+FEW_TELL_ENOUGH = ("unrolled", "checkpointed", "newton", "quasi_newton")
+# What reads the recurrence in its own way.
+READERS = ("reference", "fused", "associative")
 
 
 def every_pair(plans: tuple[str, ...]) -> Pairs:
@@ -132,7 +135,7 @@ def most_pairs(plans: tuple[str, ...]) -> Pairs:
     return tuple(
         (plan, options)
         for plan, options in every_pair(plans)
-        if options in FEW_OPTIONS or plan not in BUILT_ON_ANOTHER
+        if options in FEW_OPTIONS or plan not in FEW_TELL_ENOUGH
     )
 
 
@@ -143,12 +146,11 @@ def few_pairs(plans: tuple[str, ...]) -> Pairs:
 
 def fewest_pairs(plans: tuple[str, ...]) -> Pairs:
     """Of `few_pairs` those that tell most of one recurrence more."""
+    none, _, every = FEW_OPTIONS
     return tuple(
         (plan, options)
         for plan, options in few_pairs(plans)
-        if plan in ("reference", "fused")
-        or (plan != "unrolled" and options.reverse)
-        or (plan == "associative" and options == FEW_OPTIONS[0])
+        if plan in READERS and options in (none, every)
     )
 
 
