@@ -8,6 +8,8 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from rnnjax.layers.checks import check_floating, check_size
+from rnnjax.precision import default_accumulation_dtype
+from rnnjax.recurrences.products import product
 
 
 class DenseParams(NamedTuple):
@@ -45,10 +47,17 @@ def init_dense(
 def apply_dense(params: DenseParams, xs: Array) -> Array:
     """The affine map x W + b, `(..., I) -> (..., O)`.
 
+    Computed in the dtype of xs, which may be narrower than that of the parameters, summed as
+    `rnnjax.scan` sums, and returned in the dtype of xs.
+
     Raises:
         ValueError: The last axis of xs is not I.
+        TypeError: xs is not floating.
     """
+    check_floating("xs", xs.dtype)
     input_size = params.w.shape[0]
     if xs.ndim < 1 or xs.shape[-1] != input_size:
         raise ValueError(f"xs: got shape {xs.shape}, expected (..., {input_size})")
-    return xs @ params.w + params.b
+    sums = default_accumulation_dtype(xs.dtype)
+    products = product(xs.astype(sums), params.w.astype(xs.dtype))
+    return (products + params.b.astype(sums)).astype(xs.dtype)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.tolerances import assert_close
 
 from rnnjax.layers.dense import DenseParams, apply_dense, init_dense
 
@@ -27,3 +28,12 @@ def test_bad_arguments_are_refused():
         init_dense(key, 3, 2, dtype=jnp.int32)
     with pytest.raises(ValueError, match=r"xs: got shape \(2, 4\), expected \(\.\.\., 3\)"):
         apply_dense(init_dense(key, 3, 2), jnp.zeros((2, 4), jnp.float32))
+
+
+def test_inputs_of_16_bits_give_outputs_of_16_bits_summed_in_float32():
+    params = init_dense(jax.random.key(0), 1000, 3)
+    xs = jnp.ones((2, 1000), jnp.bfloat16)
+    rounded = np.asarray(params.w.astype(jnp.bfloat16), np.float64)
+    ys = apply_dense(params, xs)
+    assert ys.dtype == jnp.bfloat16
+    assert_close(ys, np.broadcast_to(rounded.sum(axis=0), (2, 3)), "bfloat16")
