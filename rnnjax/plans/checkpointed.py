@@ -75,17 +75,10 @@ class _Sums(NamedTuple):
     dfresh: Carry
 
 
-def _run_segment(
-    recurrence: Recurrence,
-    reverse: bool,
-    params: Params,
-    inputs: Inputs,
-    carry: Carry,
-    segment: _Segment,
-) -> tuple[Carry, Array]:
+def _part(inputs: Inputs, segment: _Segment, carry: Carry) -> Inputs:
+    """The inputs of a segment, which begins with that carry."""
     xs, valid, resets = _slices(per_step(inputs), segment)
-    part = Inputs(xs, carry, inputs.fresh_carry, valid, resets)
-    return fused.run(recurrence, params, part, reverse, plan=NAME)
+    return Inputs(xs, carry, inputs.fresh_carry, valid, resets)
 
 
 def _slices(tree: Any, segment: _Segment) -> Any:
@@ -121,7 +114,10 @@ def _forward(
 ) -> tuple[tuple[Carry, Array], Any]:
     segments = _Segments(inputs.xs.shape[0], cut.length, reverse)
     schedule = binomial_schedule(segments.count, cut.slots)
-    run = partial(_run_segment, recurrence, reverse, params, inputs)
+
+    def run(carry: Carry, segment: _Segment) -> tuple[Carry, Array]:
+        part = _part(inputs, segment, carry)
+        return fused.run(recurrence, params, part, reverse, plan=NAME)
 
     def advance(state: Any, row: Any) -> tuple[Any, None]:
         carry, slots, ys = state
@@ -157,17 +153,18 @@ def _backward(
         carry, slots = state
         number, slot = (column[index] for column in _as_array(again).T)
         slots = _put(slots, slot, carry)
-        carry, _ = _run_segment(recurrence, reverse, params, inputs, carry, segments.at(number))
+        part = _part(inputs, segments.at(number), carry)
+        carry, _ = fused.run(recurrence, params, part, reverse, plan=NAME)
         return carry, slots
 
     def back(sums: _Sums, carry: Carry, segment: _Segment) -> _Sums:
-        xs, valid, resets = _slices(per_step(inputs), segment)
+        part = _part(inputs, segment, carry)
 
         def run(params: Params, xs: Array, carry: Carry, fresh: Carry) -> tuple[Carry, Array]:
-            part = Inputs(xs, carry, fresh, valid, resets)
-            return fused.run(recurrence, params, part, reverse, plan=NAME)
+            here = part._replace(xs=xs, carry=carry, fresh_carry=fresh)
+            return fused.run(recurrence, params, here, reverse, plan=NAME)
 
-        _, vjp = jax.vjp(run, params, xs, carry, inputs.fresh_carry)
+        _, vjp = jax.vjp(run, params, part.xs, carry, part.fresh_carry)
         dparams, dxs, dcarry, dfresh = vjp((sums.dcarry, _slices(dys, segment)))
         return _Sums(
             jax.tree.map(jnp.add, sums.dparams, dparams),
