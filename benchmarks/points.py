@@ -24,7 +24,7 @@ import rnnjax
 from benchmarks.child_process import ChildEndedError, ChildTookTooLongError, Receive
 from benchmarks.machine import versions_record
 from benchmarks.measure import CompileCost, Spread, without_stored_programs
-from benchmarks.points_report import Row
+from benchmarks.points_report import AnyRow, Row
 from benchmarks.report import append_record, read_records
 from rnnjax.training.machine import machine_record
 
@@ -35,7 +35,6 @@ StartChild = Callable[..., AbstractContextManager[Receive]]
 Point = Mapping[str, Any]
 """Name -> value, "recurrence" first; a record of the point has the same names."""
 
-AnyRow = TypeVar("AnyRow", bound=Row)
 AnyConfig = TypeVar("AnyConfig")
 
 

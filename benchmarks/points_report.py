@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.report import csv_text, markdown_table, three_digits
 from rnnjax.training.files import replace_text
@@ -32,6 +32,9 @@ class Row:
     temporary_bytes: int | None = None  # of a call, by XLA's account
     output_bytes: int | None = None
     peak_resident_increase_bytes: int | None = None  # of a call, by the kernel's account
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 def write_results(
@@ -82,7 +85,7 @@ def sections_text(head: Sequence[str], sections: Sequence[tuple[str, str]]) -> s
 
 
 def plan_table(
-    rows: Sequence[Row], point: Mapping[str, str], cell: Callable[[Row], str], labels: int
+    rows: Sequence[AnyRow], point: Mapping[str, str], cell: Callable[[AnyRow], str], labels: int
 ) -> str:
     """Point × plan -> a cell, "–" where a plan was not measured.
 
@@ -93,7 +96,7 @@ def plan_table(
         labels: How many of the columns of a point stand to the left.
     """
     plans = list(dict.fromkeys(row.plan for row in rows))
-    found: dict[tuple[Any, ...], dict[str, Row]] = {}
+    found: dict[tuple[Any, ...], dict[str, AnyRow]] = {}
     for row in rows:
         of_point = tuple(getattr(row, name) for name in point.values())
         found.setdefault(of_point, {})[row.plan] = row
