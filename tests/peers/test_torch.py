@@ -14,7 +14,7 @@ import rnnjax
 
 pytestmark = pytest.mark.peers
 
-T, B, I, H = 4, 3, 3, 5  # noqa: E741 - the letters of the documentation
+T, B, I, H, P = 4, 3, 3, 5, 2  # noqa: E741 - the letters of the documentation
 LENGTHS = np.array([2, 4, 1])  # PyTorch takes none of 0
 # What is computed does not depend on how hard LLVM tries; the time of the suite does.
 UNOPTIMISED = {"xla_backend_optimization_level": 0}
@@ -46,22 +46,23 @@ def stack_of_scans(recurrence, directions, params, xs, carry, lengths, plan) -> 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (2, True)])
-@pytest.mark.parametrize("name", ["elman", "elman_relu", "gru", "lstm"])
+@pytest.mark.parametrize("name", ["elman", "elman_relu", "gru", "lstm", "lstm_projected"])
 def test_scans_equal_torch_networks(name, layers, bidirectional, dtype, torch_networks):
     recurrence = rnnjax.recurrences.REGISTRY[name]
-    module = torch_networks.network(name, dtype, layers, bidirectional, (I, H))
+    sizes = (I, H, P) if name == "lstm_projected" else (I, H)
+    module = torch_networks.network(name, dtype, layers, bidirectional, sizes)
     record = type(recurrence.init(jax.random.key(0), I, H))
     params = [record(**fields) for fields in torch_networks.weights(name, module)]
 
     rng = np.random.default_rng(1)
     directions = 1 + bidirectional
-    carry_shape = (layers * directions, B, H)
-    leaves = 2 if name == "lstm" else 1
+    sizes_of_carry = {"lstm": [H, H], "lstm_projected": [P, H]}.get(name, [H])
+    carry_shapes = [(layers * directions, B, size) for size in sizes_of_carry]
     xs = rng.normal(size=(T, B, I)).astype(dtype)
-    carry = [rng.normal(size=carry_shape).astype(dtype) for _ in range(leaves)]
+    carry = [rng.normal(size=shape).astype(dtype) for shape in carry_shapes]
     cotangents = [
         rng.normal(size=shape).astype(dtype)
-        for shape in ((T, B, directions * H), *[carry_shape] * leaves)
+        for shape in ((T, B, directions * sizes_of_carry[0]), *carry_shapes)
     ]
     structure = jax.tree.structure(recurrence.initial_carry(params[0], ()))
 

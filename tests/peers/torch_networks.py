@@ -13,30 +13,38 @@ import torch  # pyright: ignore[reportMissingImports]
 Fields = dict[str, np.ndarray]
 """The fields of a params record by name."""
 
-BUILDERS: dict[str, tuple[Callable[..., Any], dict[str, str]]] = {
+BUILDERS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "elman": (torch.nn.RNN, {"nonlinearity": "tanh"}),
     "elman_relu": (torch.nn.RNN, {"nonlinearity": "relu"}),
     "gru": (torch.nn.GRU, {}),
     "lstm": (torch.nn.LSTM, {}),
+    "lstm_projected": (torch.nn.LSTM, {}),
 }
 
 
 class Result(NamedTuple):
     """What a run returned and the gradients of `sum(cotangent * output)` over all outputs."""
 
-    ys: np.ndarray  # (T, B, D H)
+    ys: np.ndarray  # (T, B, D H), of a projected LSTM (T, B, D P)
     carry: list[np.ndarray]  # leaves (L D, B, H) of a network, (B, H) of a cell
     dparams: list[Fields]  # one a layer and direction, in PyTorch's order
     dxs: np.ndarray  # (T, B, I)
     dcarry: list[np.ndarray]
 
 
-def network(name: str, dtype: str, layers: int, bidirectional: bool, sizes: tuple[int, int]) -> Any:
-    """A `torch.nn` module with random weights and both its biases random; sizes are (I, H)."""
+def network(name: str, dtype: str, layers: int, bidirectional: bool, sizes: tuple[int, ...]) -> Any:
+    """A `torch.nn` module with random weights and both its biases random.
+
+    Sizes are (I, H), of a projected LSTM (I, H, P).
+    """
     torch.manual_seed(0)
     build, options = BUILDERS[name]
+    input_size, hidden_size, *projection_size = sizes
+    if projection_size:
+        options = options | {"proj_size": projection_size[0]}
     return build(
-        *sizes,
+        input_size,
+        hidden_size,
         num_layers=layers,
         bidirectional=bidirectional,
         dtype=getattr(torch, dtype),
@@ -53,7 +61,10 @@ def _fields(name: str, module: Any, read: Callable[[Any], Any], bias: Any) -> li
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         biases = {"b_x": bias_x, "b_h": bias_h} if name == "gru" else {"b": bias(bias_x, bias_h)}
-        every.append({"w_x": weight_x.T, "w_h": weight_h.T, **biases})
+        fields = {"w_x": weight_x.T, "w_h": weight_h.T, **biases}
+        if name == "lstm_projected":
+            fields["w_projection"] = read(getattr(module, "weight_hr" + suffix)).numpy().T
+        every.append(fields)
     return every
 
 
@@ -71,6 +82,8 @@ def set_weights(name: str, module: Any, fields: Fields) -> None:
         "bias_ih_l0": fields["b_x" if name == "gru" else "b"],
         "bias_hh_l0": fields["b_h"] if name == "gru" else zero,
     }
+    if name == "lstm_projected":
+        values["weight_hr_l0"] = fields["w_projection"].T
     module.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in values.items()})
 
 
@@ -93,7 +106,8 @@ def run_network(
 ) -> Result:
     """Run a module; lengths, unsorted, go through `pack_padded_sequence`."""
     inputs, leaves = _leaf(xs), [_leaf(leaf) for leaf in carry]
-    initial = tuple(leaves) if name == "lstm" else leaves[0]
+    has_cell = isinstance(module, torch.nn.LSTM)
+    initial = tuple(leaves) if has_cell else leaves[0]
     module.zero_grad()
     if lengths is None:
         ys, last = module(inputs, initial)
@@ -103,7 +117,7 @@ def run_network(
         )
         packed_ys, last = module(packed, initial)
         ys, _ = torch.nn.utils.rnn.pad_packed_sequence(packed_ys, total_length=len(xs))
-    outputs = [ys, *(last if name == "lstm" else (last,))]
+    outputs = [ys, *(last if has_cell else (last,))]
     _weighed(outputs, cotangents).backward()
     return Result(
         ys.detach().numpy(),

@@ -18,9 +18,17 @@ import numpy as np
 from peers.torch_networks import BUILDERS, CELLS, network, run_cell, run_network, set_weights
 
 FOLDER = Path(__file__).parents[1] / "recurrences" / "frozen"
-T, B, I, H = 3, 2, 3, 2  # noqa: E741 - the letters of the documentation
+T, B, I, H, P = 3, 2, 3, 2, 1  # noqa: E741 - the letters of the documentation
 SEED = 20140901
-GATES = {"elman": 1, "elman_relu": 1, "minimal_gru": 2, "gru": 3, "gru_reset_before": 3, "lstm": 4}
+GATES = {
+    "elman": 1,
+    "elman_relu": 1,
+    "minimal_gru": 2,
+    "gru": 3,
+    "gru_reset_before": 3,
+    "lstm": 4,
+    "lstm_projected": 4,
+}
 
 
 def frozen(name: str) -> dict[str, Any]:
@@ -33,22 +41,27 @@ def frozen(name: str) -> dict[str, Any]:
     def draw(*shape: int) -> np.ndarray:
         return np.round(rng.normal(size=shape), 3)
 
-    stacked, leaves = GATES[name] * H, 2 if name == "lstm" else 1
+    stacked = GATES[name] * H
+    sizes_of_carry = {"lstm": [H, H], "lstm_projected": [P, H]}.get(name, [H])
+    output_size = sizes_of_carry[0]
     biases = ("b_x", "b_h") if name == "gru" else ("b",)
     params = {
         "w_x": draw(I, stacked),
-        "w_h": draw(H, stacked),
+        "w_h": draw(output_size, stacked),
         **{bias: draw(stacked) for bias in biases},
     }
-    xs, carry = draw(T, B, I), [draw(B, H) for _ in range(leaves)]
-    cotangents = [draw(T, B, H), *(draw(B, H) for _ in range(leaves))]
+    if name == "lstm_projected":
+        params["w_projection"] = draw(H, P)
+    xs, carry = draw(T, B, I), [draw(B, size) for size in sizes_of_carry]
+    cotangents = [draw(T, B, output_size), *(draw(B, size) for size in sizes_of_carry)]
 
     if name in CELLS:
         source = "peers.torch_networks"
         result = run_cell(name, params, xs, carry, None, None, False, cotangents)
     else:
         source = f"torch.nn.{BUILDERS[name][0].__name__}"
-        module = network(name, "float64", 1, False, (I, H))
+        sizes = (I, H, P) if name == "lstm_projected" else (I, H)
+        module = network(name, "float64", 1, False, sizes)
         set_weights(name, module, params)
 
         def layered(arrays: list[np.ndarray]) -> list[np.ndarray]:

@@ -15,6 +15,8 @@ FOLDER = Path(__file__).parent / "frozen"
 NOT_OF_TORCH = {
     *("gated_diagonal", "min_gru", "min_lstm", "sru", "sru_linear", "qrnn"),
     *("lru", "rg_lru", "mlstm"),
+    *("lstm_peephole", "lstm_layer_norm", "gru_layer_norm", "indrnn", "slstm"),
+    *("conv_lstm_1d", "conv_lstm_2d"),
 }
 OF_TORCH = [name for name in rnnjax.recurrences.REGISTRY if name not in NOT_OF_TORCH]
 

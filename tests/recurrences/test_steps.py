@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from recurrences.gated_equations import EQUATIONS as GATED_EQUATIONS
 from recurrences.linear_equations import EQUATIONS as LINEAR_EQUATIONS
 from support.contract import normal
 from support.tolerances import assert_close
@@ -71,7 +72,7 @@ EQUATIONS = {
     for equation in (elman, elman_relu, minimal_gru, gru, gru_reset_before, lstm)
 }
 OF_TORCH = tuple(EQUATIONS)
-EQUATIONS |= LINEAR_EQUATIONS
+EQUATIONS |= LINEAR_EQUATIONS | GATED_EQUATIONS
 
 
 def random_case(name: str, leading: tuple[int, ...], seed: int = 3) -> tuple[Any, Any, Any]:
