@@ -100,7 +100,8 @@ def plot(rows: Sequence[Row]) -> Figure:
     plans = list(dict.fromkeys(row.plan for row in rows))
     colours = {plan: COLOURS[index % len(COLOURS)] for index, plan in enumerate(plans)}
     figure = Figure(figsize=(8, 0.8 + 4.2 * len(recurrences)), dpi=130, layout="constrained")
-    panels = figure.subplots(len(recurrences), 1, sharex=True, squeeze=False)[:, 0]
+    panels = figure.subplots(len(recurrences), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    ends: list[list[tuple[float, str, str]]] = []
     for panel, recurrence in zip(panels, recurrences, strict=True):
         of_recurrence = [row for row in rows if row.recurrence == recurrence]
         labels = []
@@ -124,9 +125,11 @@ def plot(rows: Sequence[Row]) -> Figure:
                 style = {"linestyle": "none", "marker": "o", "markersize": 5, "fillstyle": "none"}
                 panel.plot(*zip(*measured, strict=True), color=colour, **style)
         _arrange(panel, sorted({row.time_steps for row in of_recurrence}))
-        _label_at_the_right(panel, labels)
+        ends.append(labels)
         panel.set_ylabel("MiB")
         panel.set_title(f"{recurrence}: memory of a gradient", loc="left")
+    for panel, labels in zip(panels, ends, strict=True):  # once the shared limits are settled
+        _label_at_the_right(panel, labels)
     panels[-1].set_xlabel("T  (lines: XLA's account; rings: measured peak rise of resident memory)")
     return figure
 
