@@ -31,6 +31,8 @@ CLOSE = 1.05  # a second that takes at most so much longer is not told apart fro
 PARALLEL = ("associative", "newton", "quasi_newton")  # in time; with options as "name(...)"
 POINT = {"recurrence": "recurrence", "H": "hidden_size", "T": "time_steps"}
 
+ABOVE_LONGEST = "not tried above T ="  # the beginning of a status
+
 # Okabe and Ito's colours, told apart by the colour-blind too.
 COLOURS = {
     "reference": "#bbbbbb",
@@ -42,6 +44,7 @@ COLOURS = {
     "newton": "#d55e00",
     "quasi_newton": "#cc79a7",
 }
+PALE = 0.4
 OTHER_COLOURS = ("#8c564b", "#6a3d9a", "#b2df8a", "#444444")
 
 
@@ -140,7 +143,8 @@ def report_text(
         "All plans of a line took turns; times are medians. A training step is the value and the "
         "gradient by parameters and inputs. × is the time relative to that of the reference, less "
         "is faster; – was not measured: the plan refuses, or for the reasons at the end. What was "
-        "far behind was timed once, without its resident memory.",
+        "far behind was timed once, without its resident memory. The loop was written out up to "
+        f"T = {conditions['longest_unrolled']}.",
     ]
     sections = [
         ("What auto takes", auto_table(rows)),
@@ -222,15 +226,21 @@ def units(row: PlanRow) -> float | None:
 
 
 def missing_table(rows: Sequence[PlanRow]) -> str:
-    """Plan and reason -> the points; of those that did not refuse. Empty if there is none."""
-    reasons: dict[tuple[str, str, str], list[str]] = {}
+    """Plan and reason -> where; of what neither was refused nor is too long to be unrolled.
+
+    Empty if there is none.
+    """
+    where: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for row in rows:
-        if row.status != MEASURED and not row.status.startswith("refused"):
+        if row.status != MEASURED and not row.status.startswith(("refused", ABOVE_LONGEST)):
             key = (row.plan, row.computation, row.status)
-            at = f"{row.recurrence} H = {row.hidden_size} T = {row.time_steps}"
-            reasons.setdefault(key, []).append(at)
-    lines = [[*key, ", ".join(points)] for key, points in sorted(reasons.items())]
-    header = ["plan", "computation", "reason", "where"]
+            sizes = where.setdefault(key, {}).setdefault(row.recurrence, [])
+            sizes.append(f"{row.hidden_size} × {row.time_steps}")
+    lines = [
+        [*key, "; ".join(f"{name} {', '.join(sizes)}" for name, sizes in of_names.items())]
+        for key, of_names in sorted(where.items())
+    ]
+    header = ["plan", "computation", "reason", "where, H × T"]
     return markdown_table(header, lines, labels=4) if lines else ""
 
 
@@ -273,15 +283,13 @@ def plot(rows: Sequence[PlanRow]) -> Figure:
     won = {next(iter(plans)) for plans in places.values()}
     handles = [Patch(color=colours[plan], label=plan) for plan in colours if plan in won]
     figure.legend(
-        handles=[*handles, Patch(facecolor="white", edgecolor="black", hatch="////", label=TIED)],
+        handles=handles,
+        title=f"pale: the second is within {round(100 * (CLOSE - 1))} % of it",
         loc="outside lower center",
-        ncols=len(handles) + 1,
+        ncols=len(handles),
         frameon=False,
     )
     return figure
-
-
-TIED = f"hatched: the second is within {round(100 * (CLOSE - 1))} %"
 
 
 def _colours(rows: Sequence[Row]) -> dict[str, str]:
@@ -335,18 +343,17 @@ def _cell(
     """The winner's colour, name and ratio; `plans` begins with the fastest."""
     winner, *rest = plans.values()
     second = _ratio(rest[0], winner) if rest else None
-    red, green, blue = to_rgb(colours[winner.plan])
+    strength = PALE if second is not None and second <= CLOSE else 1.0
+    red, green, blue = (1 - strength * (1 - part) for part in to_rgb(colours[winner.plan]))
     dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
     panel.add_patch(
         Rectangle(
             (column - 0.5, line - 0.5),
             1,
             1,
-            facecolor=colours[winner.plan],
+            facecolor=(red, green, blue),
             edgecolor="white",
-            linewidth=0,
-            hatch="////" if second is not None and second <= CLOSE else None,
-            alpha=0.999,
+            linewidth=1.5,
         )
     )
     ratio = winner.ratio_to_reference
