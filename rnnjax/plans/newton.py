@@ -92,6 +92,8 @@ def _push(
 def is_affine(function: Callable[[Any], Any], argument: Any) -> bool:
     """Whether the derivative of a function, read off its program, is the same everywhere.
 
+    What is jitted within counts as reading all that it is given.
+
     Args:
         function: Traced, not run.
         argument: A pytree of arrays or of `jax.ShapeDtypeStruct`s.
