@@ -147,7 +147,8 @@ class Config:
             ),
             more_than_0=("budget_seconds", "compile_limit_seconds", "run_limit_seconds"),
         )
-        if not points_of(self):
+        on_grid = self.recurrences and self.time_steps and self.hidden_sizes
+        if not (on_grid or (self.other_recurrences and self.other_time_steps)):
             raise ValueError("recurrences, T and H: got no point, expected at least one of each")
 
 
@@ -172,11 +173,13 @@ def points_of(config: Config) -> list[Point]:
         for recurrence in config.other_recurrences
         for time_steps in sorted(config.other_time_steps)
     ]
+    names = (*config.recurrences, *config.other_recurrences)
+    spatial = [name for name in names if len(input_shape(name)) > 1]
     points = [
         {
             "recurrence": recurrence,
             "hidden_size": min(hidden_size, config.spatial_hidden_size)
-            if len(input_shape(recurrence)) > 1
+            if recurrence in spatial
             else hidden_size,
             "time_steps": time_steps,
         }
@@ -300,7 +303,7 @@ def jacobians_too_large(
     """Why not to try the newton plan, whose Jacobians are `(T, B, D, D)`; None for other plans."""
     if plan.name != "newton":
         return None
-    carry = jax.eval_shape(lambda: recurrence.initial_carry(params, ()))
+    carry = jax.eval_shape(lambda params: recurrence.initial_carry(params, ()), params)
     numbers = sum(leaf.size for leaf in jax.tree.leaves(carry))
     needed = xs.shape[0] * xs.shape[1] * numbers**2 * xs.dtype.itemsize
     if needed <= config.jacobian_limit_bytes:

@@ -370,6 +370,9 @@ def _cell(
 
 
 def _frame(panel: Axes, columns: Sequence[str], lines: Sequence[str]) -> None:
+    if not (columns and lines):
+        panel.set_axis_off()
+        return
     panel.set_xlim(-0.5, len(columns) - 0.5)
     panel.set_ylim(-0.5, len(lines) - 0.5)
     panel.set_xticks(range(len(columns)), columns, fontsize="small")
