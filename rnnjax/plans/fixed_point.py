@@ -328,6 +328,8 @@ def _solved_forward(
         inputs.valid, select(jnp.broadcast_to(converged, masks.valid.shape), ys, _nan_like(ys))
     )
     report = Convergence(found.iterations, found.residual, converged)
+    # What was not found may be as large as it likes, and must not meet a cotangent of zero.
+    states = zero_unless(jnp.broadcast_to(converged, masks.valid.shape), states)
     return (carry, ys, report), (params, inputs, states, converged)
 
 
@@ -338,79 +340,103 @@ def _nan_like(tree: Any) -> Any:
 def _solved_backward(
     method: Method, recurrence: Recurrence, reverse: bool, residuals: Any, cotangents: Any
 ) -> tuple[Params, Inputs]:
-    """By the implicit function theorem: an equation as linear as the steps are at the solution.
-
-    With J^<t> = ∂f^<t>/∂s^<t-1> and g^<t> the whole cotangent of s^<t>, where a step is linked:
-    g^<t> = J^<t+1>ᵀ g^<t+1> + (∂y^<t+1>/∂s^<t>)ᵀ dy^<t+1>
-    It is solved for all t as the states were, with exact products Jᵀ g; the rest is one vjp.
-    """
+    """By the implicit function theorem: first the cotangents of all states, then one vjp."""
     (params, inputs, states, converged), (dcarry, dys) = first_order_only(
         method.plan, (residuals, cotangents[:2])
     )
     masks = _masks(recurrence, params, inputs, reverse)
+    dys = zero_unless(inputs.valid, dys)
     # A row that was not found has a gradient of NaN, unless nothing was asked of it.
-    asked = _any_nonzero(dcarry, converged.ndim, 0) | _any_nonzero(
-        zero_unless(inputs.valid, dys), converged.ndim, 1
-    )
-    lost = ~converged & asked
-    dcarry, dys = zero_unless(converged, dcarry), zero_unless(masks.valid & converged, dys)
-    dlast = jax.tree.map(
-        lambda a: zero_unless(masks.last, jnp.broadcast_to(a, (dys.shape[0], *a.shape))), dcarry
-    )
+    asked = _any_nonzero(dcarry, 0, converged.ndim) | _any_nonzero(dys, 1, converged.ndim)
+    dcarry = zero_unless(converged, dcarry)
+    dys = zero_unless(jnp.broadcast_to(converged, masks.valid.shape), dys)
     before = jax.tree.map(lambda a: _before(a, reverse), states)
+    dstates, found = _adjoint(method, recurrence, reverse, params, inputs, before, (dcarry, dys))
+    lost = (asked & ~converged) | ~found
 
     def steps(params: Params, xs: Array, carry: Carry, fresh: Carry) -> tuple[Carry, Array]:
         given = inputs._replace(xs=xs, carry=carry, fresh_carry=fresh)
         zs = recurrence.project(params, zero_unless(inputs.valid, xs))
         return recurrence.step(params, _entered(given, masks, before), zs)
 
+    _, pull = jax.vjp(steps, params, inputs.xs, inputs.carry, inputs.fresh_carry)
+    dparams, dxs, dfirst, dfresh = pull((dstates, dys))
+    unused = ~jnp.any(masks.valid, axis=0)  # a row of length 0 gives its carry back
+    dfirst = jax.tree.map(jnp.add, dfirst, zero_unless(unused, dcarry))
+    dparams = jax.tree.map(lambda a: jnp.where(jnp.any(lost), jnp.nan, a), dparams)
+    dxs = select(masks.valid & lost, _nan_like(dxs), dxs)
+    dfirst, dfresh = select(lost, _nan_like((dfirst, dfresh)), (dfirst, dfresh))
+    return dparams, Inputs(dxs, dfirst, dfresh, valid=None, resets=None)
+
+
+def _adjoint(
+    method: Method,
+    recurrence: Recurrence,
+    reverse: bool,
+    params: Params,
+    inputs: Inputs,
+    before: Carry,
+    cotangents: tuple[Carry, Array],
+) -> tuple[Carry, Array]:
+    """The whole cotangents of the states, and for which rows they were found.
+
+    With J^<t> = ∂f^<t>/∂s^<t-1> and u^<t> the cotangent of the s^<t-1> that step t sees:
+    u^<t> = J^<t>ᵀ (u^<t+1> + ds^<t>) + (∂y^<t>/∂s^<t-1>)ᵀ dy^<t>,  ds^<t> = dcarry at a row's end
+    This is solved as the states were, the other way round. The products with Jᵀ are exact whatever
+    the approximation of J is; with an exact one the first iteration solves it.
+
+    Args:
+        method: How to solve.
+        recurrence: What was run.
+        reverse: Whether it ran from the last step to the first.
+        params: Its parameters.
+        inputs: All arrays besides.
+        before: Leaves `(T, *B, ...)`: the state after the step before each.
+        cotangents: Of the last carry and of the outputs, zero in padding.
+
+    Returns:
+        Leaves `(T, *B, ...)`, and `(*B)` bool.
+    """
+    dcarry, dys = cotangents
+    masks = _masks(recurrence, params, inputs, reverse)
     zs = recurrence.project(params, zero_unless(inputs.valid, inputs.xs))
     approximation = method.approximate(recurrence, params, zs, inputs.carry, masks.valid.ndim - 1)
-    pack, unpack = approximation.pack, approximation.unpack
     entered = _entered(inputs, masks, before)
-    _, pull = jax.vjp(lambda carries: recurrence.step(params, carries, zs), entered)
     _, kept = approximation.evaluate(entered)
     matrices = approximation.transpose(approximation.jacobian(entered, kept))
+    _, pull = jax.vjp(lambda carries: recurrence.step(params, carries, zs), entered)
+    at_ends = jax.tree.map(
+        lambda d, a: zero_unless(masks.last, jnp.broadcast_to(d, a.shape)), dcarry, before
+    )
 
     def whole(later: Array) -> Carry:
-        """The whole cotangent of what a step left, given that of what the next one saw."""
-        return jax.tree.map(jnp.add, unpack(later), dlast)
+        return jax.tree.map(jnp.add, approximation.unpack(later), at_ends)
 
     def evaluate(later: Array) -> tuple[Array, None]:
-        return pack(pull((whole(later), dys))[0]), None
+        (seen,) = pull((whole(later), dys))
+        return approximation.pack(seen), None
 
-    linked = _before(masks.linked, not reverse)
     equations = _Equations(
         evaluate,
         lambda later, kept: matrices,  # noqa: ARG005
         approximation.scan,
         masks.valid,
-        linked,
+        _before(masks.linked, not reverse),
         not reverse,
         0.0,
     )
-    found = _solve(equations, jnp.zeros_like(pack(states)), *_limits(method, inputs))
-    lost |= found.settled < dys.shape[0]
-    dstates = whole(zero_unless(linked, _before(found.states, not reverse)))
-
-    _, pull_all = jax.vjp(steps, params, inputs.xs, inputs.carry, inputs.fresh_carry)
-    dparams, dxs, dcarry_by_steps, dfresh = pull_all((dstates, dys))
-    dcarry = jax.tree.map(
-        jnp.add, dcarry_by_steps, zero_unless(~jnp.any(masks.valid, axis=0), dcarry)
-    )
-    dparams = jax.tree.map(lambda a: jnp.where(jnp.any(lost), jnp.nan, a), dparams)
-    dxs = select(masks.valid & lost, _nan_like(dxs), dxs)
-    dcarry, dfresh = select(lost, _nan_like((dcarry, dfresh)), (dcarry, dfresh))
-    return dparams, Inputs(dxs, dcarry, dfresh, valid=None, resets=None)
+    start = jnp.zeros_like(approximation.pack(before))
+    found = _solve(equations, start, *_limits(method, inputs))
+    later = zero_unless(equations.linked, _before(found.states, not reverse))
+    return whole(later), found.settled == inputs.xs.shape[0]
 
 
-def _any_nonzero(tree: Any, batch_axes: int, time_axes: int) -> Array:
-    """Of each row, `(*B)`."""
-    leaves = jax.tree.leaves(tree)
+def _any_nonzero(tree: Any, time_axes: int, batch_axes: int) -> Array:
+    """Of each row, `(*B)` bool."""
     found = jnp.zeros((), bool)
-    for leaf in leaves:
-        kept = range(time_axes, time_axes + batch_axes)
-        found |= jnp.any(leaf != 0, axis=tuple(i for i in range(leaf.ndim) if i not in kept))
+    for leaf in jax.tree.leaves(tree):
+        features = range(time_axes + batch_axes, leaf.ndim)
+        found |= jnp.any(leaf != 0, axis=(*range(time_axes), *features))
     return found
 
 
