@@ -13,6 +13,7 @@ command goes on where a killed one ended; at the end `results.json`, `results.cs
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -359,8 +360,7 @@ def measure_point(
         The name of the device, and a row for each program.
 
     Raises:
-        ChildTookTooLongError: A child did not even start.
-        ChildEndedError: Likewise, or one ended while it was timing.
+        ChildTookTooLongError, ChildEndedError: See `examined_in_children`.
     """
     plans = plans_of(config)
     doubtful = [name for name, plan in plans.items() if name == UNROLLED or is_iterative(plan)]
@@ -409,13 +409,10 @@ def conditions(config: Config) -> dict[str, Any]:
 def run(
     config: Config, command: str, start_child: StartChild = child_process
 ) -> list[dict[str, Any]]:
-    """Measure the points that are not yet in the output folder, then write the report.
+    """Measure the points that are not yet in the output folder (see `collect`), then report.
 
     Returns:
         The records of all points, as in `results.json`.
-
-    Raises:
-        ValueError: The folder has points of other conditions.
     """
 
     def measure(point: Point, earlier: Sequence[PlanRow]) -> tuple[dict[str, str], list[PlanRow]]:
@@ -448,10 +445,8 @@ PRESETS: Mapping[str, Config] = {
 }
 
 
-def parse(arguments: Sequence[str]) -> Config:
-    """The config of a command line, see `parse_command_line`."""
-    return parse_command_line(PROGRAM, PRESETS, arguments)
-
+parse = partial(parse_command_line, PROGRAM, PRESETS)
+"""Words -> config, see `parse_command_line`."""
 
 if __name__ == "__main__":
     run_command_line(PROGRAM, parse, run)

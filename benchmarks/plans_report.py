@@ -115,14 +115,7 @@ def write_report(
     conditions: Mapping[str, Any],
     records: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write `results.json`, `results.csv`, `table.md` and `plot.png`.
-
-    Args:
-        folder: Where to; each file is replaced atomically.
-        command: What was run.
-        conditions: Settings, machine and versions, the same for all records.
-        records: One for each point.
-    """
+    """Write `results.json`, `results.csv`, `table.md` and `plot.png`; see `write_results`."""
     rows = list(rows_of(records, PlanRow))
     date = write_results(folder, command, conditions, records, rows)
     replace_text(folder / "table.md", report_text(command, date, conditions, rows))

@@ -12,6 +12,7 @@ the plots replace the earlier ones, and `points.jsonl` goes.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import log
 from pathlib import Path
 from typing import Any, Literal
@@ -298,10 +299,8 @@ def run(
     return records
 
 
-def parse(arguments: Sequence[str]) -> Config:
-    """The config of a command line, see `parse_command_line`."""
-    return parse_command_line(PROGRAM, PRESETS, arguments)
-
+parse = partial(parse_command_line, PROGRAM, PRESETS)
+"""Words -> config, see `parse_command_line`."""
 
 if __name__ == "__main__":
     run_command_line(PROGRAM, parse, run)
