@@ -17,7 +17,7 @@ References:
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from jax import Array, lax
 
 from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
 from rnnjax.plans.masking import enter, select, zero_unless
-from rnnjax.plans.protocol import Inputs, Plan, check_size
+from rnnjax.plans.protocol import Inputs, Plan, Request, check_size
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 
@@ -127,6 +127,27 @@ def plan_name(name: str, options: dict[str, Any]) -> str:
 
 def _is_real(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
+def refusal_by_shapes(
+    why: Callable[[Recurrence, Params], str | None],
+) -> Callable[[Request], str | None]:
+    """A plan's `refusal` that traces for each recurrence and its shapes once.
+
+    Args:
+        why: `(recurrence, parameters without values) -> why it cannot be served, or None`.
+    """
+
+    @lru_cache
+    def kept(recurrence: Recurrence, structure: Any, leaves: tuple[Any, ...]) -> str | None:
+        return why(recurrence, structure.unflatten(leaves))
+
+    def refusal(request: Request) -> str | None:
+        """Why a request cannot be served, or None."""
+        leaves, structure = jax.tree.flatten(request.params)
+        return kept(request.recurrence, structure, tuple(leaves))
+
+    return refusal
 
 
 def not_real(carry: Carry) -> str | None:

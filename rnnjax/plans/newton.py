@@ -11,9 +11,16 @@ from jax import Array
 from jax.extend.core import Var
 
 from rnnjax.plans import fixed_point
-from rnnjax.plans.fixed_point import Approximation, IterativePlan, Method, checked_options
+from rnnjax.plans.fixed_point import (
+    Approximation,
+    IterativePlan,
+    Method,
+    checked_options,
+    not_real,
+    refusal_by_shapes,
+)
 from rnnjax.plans.matrix_scan import dense_scan
-from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Request
+from rnnjax.plans.protocol import FIRST_ORDER_REVERSE
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 
@@ -109,10 +116,10 @@ def is_affine(function: Callable[[Any], Any], argument: Any) -> bool:
     return not any(point in read for point in points)
 
 
-def refusal(request: Request) -> str | None:
-    """Why a request cannot be served, or None."""
-    initial_carry = request.recurrence.initial_carry
-    return fixed_point.not_real(jax.eval_shape(lambda p: initial_carry(p, ()), request.params))
+@refusal_by_shapes
+def refusal(recurrence: Recurrence, params: Params) -> str | None:
+    """Why a recurrence cannot be served, or None."""
+    return not_real(jax.eval_shape(lambda p: recurrence.initial_carry(p, ()), params))
 
 
 @lru_cache(typed=True)

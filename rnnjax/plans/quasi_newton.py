@@ -9,9 +9,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from rnnjax.plans import fixed_point
-from rnnjax.plans.fixed_point import Approximation, IterativePlan, Method, checked_options
+from rnnjax.plans.fixed_point import (
+    Approximation,
+    IterativePlan,
+    Method,
+    checked_options,
+    not_real,
+    refusal_by_shapes,
+)
 from rnnjax.plans.matrix_scan import unit_scan
-from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Request
+from rnnjax.plans.protocol import FIRST_ORDER_REVERSE
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 
@@ -91,9 +98,10 @@ def _slopes(mix: Callable[[Carry], Any], carry: Carry) -> list[Any]:
     return [by_leaf(i) for i in range(len(leaves))]
 
 
-def refusal(request: Request) -> str | None:
-    """Why a request cannot be served, or None."""
-    recurrence, params, mix = request.recurrence, request.params, request.recurrence.mix
+@refusal_by_shapes
+def refusal(recurrence: Recurrence, params: Params) -> str | None:
+    """Why a recurrence cannot be served, or None."""
+    mix = recurrence.mix
     if mix is None:
         return f"{recurrence.name} states no `mix`, off which to read a unit's own part"
     carry = jax.eval_shape(lambda p: recurrence.initial_carry(p, ()), params)
@@ -104,7 +112,7 @@ def refusal(request: Request) -> str | None:
     mixed = jax.tree.leaves(jax.eval_shape(mix, params, carry))
     if any(len(m.shape) != 1 or m.shape[0] % units for m in mixed):
         return f"it needs a `mix` of gates of {units} units, got {[m.shape for m in mixed]}"
-    return fixed_point.not_real(carry)
+    return not_real(carry)
 
 
 @lru_cache(typed=True)
