@@ -74,7 +74,7 @@ class Config:
 
     preset: Literal["quick", "full"] = "full"
     """Where the defaults of all other flags come from."""
-    recurrences: tuple[str, ...] = tuple(n for n in GRID if n in rnnjax.recurrences.REGISTRY)
+    recurrences: tuple[str, ...] = GRID
     """Names of the recurrences that are measured at every T and H."""
     time_steps: tuple[int, ...] = (32, 256, 2048)
     """T."""

@@ -142,7 +142,10 @@ def report_text(
     sections = [
         ("What auto takes", auto_table(rows)),
         ("Parallel in time: time relative to fused", parallel_table(rows)),
-        ("Memory of a gradient: XLA's temporaries in units of T·B·H floats", units_table(rows)),
+        (
+            "Memory of a gradient: XLA's temporaries relative to the outputs, T·B·H floats",
+            units_table(rows),
+        ),
         *computation_sections(rows, POINT, labels=1),
         ("What was not tried or given up", missing_table(rows)),
     ]

@@ -64,12 +64,6 @@ def config(tmp_path):
     )
 
 
-@pytest.fixture
-def with_newton(monkeypatch):
-    registry = dict(rnnjax.plans.REGISTRY) | {"newton": newton}
-    monkeypatch.setattr(rnnjax.plans, "REGISTRY", registry)
-
-
 def row(plan, seconds=None, *, computation="training", status="measured", at=AT, **values):
     return PlanRow(
         at["recurrence"], at["time_steps"], computation, plan, status, seconds,
@@ -102,7 +96,7 @@ def test_full_covers_every_recurrence_and_every_plan():
     assert len([p for p in points if p["recurrence"] == "elman_relu"]) == 2
 
 
-def test_iterative_plans_and_the_full_unroll_are_skipped_where_hopeless(config, with_newton):
+def test_iterative_plans_and_the_full_unroll_are_skipped_where_hopeless(config):
     config = replace(config, plans=("reference", "newton", "unrolled"), run_limit_seconds=10.0)
     program = Program("training", "newton")
     small = AT | {"hidden_size": 4, "time_steps": 16}  # so AT is expected to take 8 times longer
@@ -132,7 +126,7 @@ def test_only_what_is_slow_and_much_slower_than_the_fastest_is_timed_once():
     assert far_behind({}) == []
 
 
-def test_child_measures_what_can_be_measured_and_says_why_the_rest_cannot(config, with_newton):
+def test_child_measures_what_can_be_measured_and_says_why_the_rest_cannot(config):
     """Complex carries, of which the loss must be real; `newton` is refused only when traced."""
     config = replace(config, plans=("reference", "associative", "newton"))
     at = points_of(config)[0]
