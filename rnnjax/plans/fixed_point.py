@@ -32,7 +32,7 @@ from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 
 class Convergence(NamedTuple):
-    """How a solution was found. Not differentiated."""
+    """How a solution was found; its derivative is zero."""
 
     iterations: Array  # () int32: until every row had converged or could not any more
     residual: Array  # (*B): largest |s^<t> − f^<t>(s^<t-1>)| / max(1, |s|) of a row's steps
