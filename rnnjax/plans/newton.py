@@ -144,7 +144,7 @@ def newton_with(
 
     References:
         Lim et al. (2024), Parallelizing non-linear sequential models over the sequence length,
-        ICLR, section 3.4 (DEER).
+        ICLR, section 3 (DEER).
     """
     options = checked_options(tolerance, max_iterations, damping)
     method = Method(fixed_point.plan_name("newton", options), approximate, **options)
