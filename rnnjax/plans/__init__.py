@@ -6,7 +6,7 @@ from types import MappingProxyType
 from rnnjax.plans.associative import associative as _associative
 from rnnjax.plans.associative import associative_by
 from rnnjax.plans.checkpointed import checkpointed as _checkpointed
-from rnnjax.plans.checkpointed import checkpointed_in
+from rnnjax.plans.checkpointed import checkpointed_in, checkpointed_nested, checkpointed_within
 from rnnjax.plans.fused import fused as _fused
 from rnnjax.plans.fused import fused_by
 from rnnjax.plans.newton import newton as _newton
@@ -39,6 +39,8 @@ __all__ = [
     "Plan",
     "associative_by",
     "checkpointed_in",
+    "checkpointed_nested",
+    "checkpointed_within",
     "fused_by",
     "newton_with",
     "quasi_newton_with",

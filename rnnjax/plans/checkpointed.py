@@ -13,9 +13,10 @@ from jax import Array, lax
 from rnnjax.plans import fused
 from rnnjax.plans.checkpoint_schedule import binomial_schedule, fewest_free
 from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
-from rnnjax.plans.fused import STEPS_A_BLOCK, STEPS_A_PRODUCT, _steps_a_product
+from rnnjax.plans.fused import STEPS_A_BLOCK, STEPS_A_PRODUCT, steps_a_product
 from rnnjax.plans.masking import per_step
-from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, check_size
+from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, Request, check_size
+from rnnjax.precision import cast_leaves, computing_in
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 NAME = "checkpointed"
@@ -280,7 +281,7 @@ class HeldBytes(NamedTuple):
         # A remainder makes parts of all that goes along time.
         parts = self.sliced_a_step * time_steps if whole != time_steps else 0
         along_time = self.kept_a_step * time_steps + parts
-        return along_time + self._product(_steps_a_product(whole)) + self._once()
+        return along_time + self._product(steps_a_product(whole)) + self._once()
 
     def by(self, cut: Cut) -> int:
         """With the segments of a cut run again."""
@@ -365,6 +366,40 @@ def cut_within(time_steps: int, held: HeldBytes, bytes_limit: int) -> Cut | None
     )
 
 
+def _refusal_within(request: Request, *, bytes_limit: int) -> str | None:
+    """The error of `cut_within`, before anything is traced but a few steps."""
+    leaves, structure = jax.tree.flatten(request.params)
+    return _known_refusal(request._replace(params=None), structure, tuple(leaves), bytes_limit)
+
+
+# Kept, for a scan may be called in a loop.
+@lru_cache
+def _known_refusal(
+    request: Request, structure: Any, leaves: tuple[Any, ...], bytes_limit: int
+) -> str | None:
+    request = request._replace(params=jax.tree.unflatten(structure, leaves))
+    dtype, sums = jnp.dtype(request.dtype), jnp.dtype(request.accumulation_dtype)
+    recurrence = computing_in(request.recurrence, dtype, sums)
+
+    def mask(asked: bool) -> Any:
+        shape = (request.time_steps, *request.batch_shape)
+        return jax.ShapeDtypeStruct(shape, jnp.bool_) if asked else None
+
+    def counted(params: Params) -> tuple[Params, Carry]:
+        params = cast_leaves(params, sums)
+        return params, recurrence.initial_carry(params, request.batch_shape)
+
+    params, carry = jax.eval_shape(counted, request.params)
+    features = recurrence.input_shape(params)
+    xs: Any = jax.ShapeDtypeStruct((request.time_steps, *request.batch_shape, *features), dtype)
+    inputs = Inputs(xs, carry, carry, mask(request.lengths), mask(request.resets))
+    try:
+        _cut_within(recurrence, params, inputs, bytes_limit=bytes_limit)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _cut_within(
     recurrence: Recurrence, params: Params, inputs: Inputs, *, bytes_limit: int
 ) -> Cut | None:
@@ -444,4 +479,5 @@ def checkpointed_within(bytes_limit: int) -> Plan:
         run=partial(run, cut=partial(_cut_within, bytes_limit=bytes_limit)),
         derivatives=FIRST_ORDER_REVERSE,
         cost=f"a gradient holds {bytes_limit} bytes, for as few forward passes as that asks",
+        refusal=partial(_refusal_within, bytes_limit=bytes_limit),
     )

@@ -211,7 +211,8 @@ def _as_rows(leading_axes: int, tree: Any) -> Any:
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[leading_axes:]), tree)
 
 
-def _steps_a_product(time_steps: int) -> int:
+def steps_a_product(time_steps: int) -> int:
+    """How many steps share one product for the weights' gradient: a divisor of T."""
     for steps in range(STEPS_A_PRODUCT, STEPS_A_PRODUCT // 2 - 1, -1):
         if time_steps % steps == 0:
             return steps
@@ -263,7 +264,7 @@ def _backward(
         # Without resets the sum would be a passenger of the loop, which costs time.
         (dcarry, None if inputs.resets is None else dfresh, zeros_like(params)),
         (per_step(inputs), dys, saved.prepared, entered),
-        _steps_a_product(inputs.xs.shape[0]),
+        steps_a_product(inputs.xs.shape[0]),
         not reverse,
     )
     if dfresh_by_resets is None:

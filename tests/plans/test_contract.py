@@ -57,7 +57,7 @@ def test_every_plan_equals_the_reference(recurrence_name, dtype, time_steps, cho
     for plan, option in results:
         actual = results[plan, option]
         assert all(
-            leaf.dtype in (dtype, jnp.result_type(dtype, "complex64"))
+            leaf.dtype in (dtype, np.result_type(dtype, "complex64"))
             for leaf in jax.tree.leaves(actual)
         )
         assert_close(actual, results["reference", option], dtype, f"{plan} {option}")
