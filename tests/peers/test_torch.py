@@ -44,6 +44,7 @@ def stack_of_scans(recurrence, directions, params, xs, carry, lengths, plan) -> 
     return xs, jax.tree.map(lambda *leaves: jnp.stack(leaves), *last)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (2, True)])
 @pytest.mark.parametrize("name", ["elman", "elman_relu", "gru", "lstm", "lstm_projected"])

@@ -14,6 +14,7 @@ from support.contract import normal
 from support.tolerances import assert_close
 
 import rnnjax
+from rnnjax.recurrences.convolutions import convolution
 from rnnjax.recurrences.initializers import Initializers
 from rnnjax.recurrences.lstm import LSTMParams
 
@@ -93,6 +94,20 @@ def test_images_of_height_one_see_the_middle_row_of_a_kernel():
     )
     expected = jax.tree.map(lambda c: c[:, None], carry_of_line), ys[:, :, None]
     assert_close(scan(rnnjax.conv_lstm_2d, params, xs, carry), expected, "float64")
+
+
+def test_a_convolution_of_16_bits_is_summed_and_returned_in_32():
+    """1203 ones: bfloat16 has 1200 and 1208 and nothing between."""
+
+    def at_the_middle(x: Any, kernel: Any) -> Any:
+        return convolution(x, kernel)[1, 0]
+
+    arguments = jnp.ones((3, 401), "float32"), jnp.ones((3, 401, 1), "bfloat16")
+    y, (dx, dkernel) = jax.jit(jax.value_and_grad(at_the_middle, (0, 1)))(*arguments)
+    assert (y.dtype, dx.dtype, dkernel.dtype) == ("float32", "float32", "bfloat16")
+    assert y == 1203
+    assert dx.all()
+    assert dkernel.all()
 
 
 @pytest.mark.parametrize("name", ["lstm_layer_norm", "gru_layer_norm"])
