@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,16 @@ from jax import Array
 
 from rnnjax.plans.derivatives import reverse_mode_only
 from rnnjax.plans.linear_scan import linear_scan, semiring_scan, states_entered
-from rnnjax.plans.masking import enter, select, zero_unless
+from rnnjax.plans.masking import enter, per_step, select, zero_unless
 from rnnjax.plans.protocol import ANY_ORDER_REVERSE, Inputs, Plan, Request, check_size
+from rnnjax.plans.segments import in_whole_segments, join_segments, scan_segments
 from rnnjax.recurrences.linear import AFFINE, Stage
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
+
+NUMBERS_A_SEGMENT = 2**19
+MOST_STEPS_A_SEGMENT = 256
+"""On a CPU, so many numbers of the carry are solved at once, or so many steps: arrays that leave
+its caches, and are asked of the system anew each time, cost more than what is done with them."""
 
 
 def run(
@@ -22,38 +28,78 @@ def run(
     inputs: Inputs,
     reverse: bool,
     *,
+    segment_steps: int | None = None,
     chunk_steps: int | None = None,
 ) -> tuple[Carry, Array]:
     """Solve the stages of the carry one after another, each for all of time.
 
     Projection, coefficients and output are computed for all steps at once, and differentiated so.
-    Between them, a `linear_scan` for each leaf of the carry.
+    Between them, a `linear_scan` for each leaf of the carry. On a CPU, where arrays of all of time
+    would leave its caches, that is done segment by segment.
 
     Args:
         recurrence: One that says its linear form.
         params: Its parameters.
         inputs: All arrays besides.
         reverse: Whether to run from the last step to the first.
+        segment_steps: How many steps are solved at once; None chooses by platform and size.
         chunk_steps: See `linear_scan`.
     """
-    form = recurrence.linear
-    if form is None:
-        raise ValueError(f"recurrence: got {recurrence.name}, expected one linear in its carry")
     params, xs, carry, fresh_carry = reverse_mode_only(
         "associative", (params, inputs.xs, inputs.carry, inputs.fresh_carry)
     )
+    inputs = inputs._replace(xs=xs, carry=carry, fresh_carry=fresh_carry)
+    if segment_steps is None:
+        # Chunks are asked for to be side by side in all of time.
+        time_steps = inputs.xs.shape[0]
+        segment_steps = _default_segment_steps(inputs) if chunk_steps is None else time_steps
+
+    # Products are kept for the backward pass; what is elementwise is computed again, segment by
+    # segment, which is faster than to keep it.
+    @partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_saveable)
+    def segment(carry: Carry, slices: Any) -> tuple[Carry, Array]:
+        xs, valid, resets = slices
+        part = Inputs(xs, carry, fresh_carry, valid, resets)
+        return _solve_all(recurrence, params, part, reverse, chunk_steps)
+
+    def whole_segments(part: Inputs) -> tuple[Carry, Array]:
+        length = min(segment_steps, part.xs.shape[0])
+        carry, ys = scan_segments(segment, part.carry, per_step(part), length, reverse)
+        return carry, join_segments(ys)
+
+    return in_whole_segments(whole_segments, inputs, segment_steps, reverse)
+
+
+def _default_segment_steps(inputs: Inputs) -> int:
+    time_steps = inputs.xs.shape[0]
+    if jax.default_backend() != "cpu":
+        return time_steps
+    a_step = sum(leaf.size for leaf in jax.tree.leaves(inputs.carry))
+    return min(max(1, NUMBERS_A_SEGMENT // max(a_step, 1)), MOST_STEPS_A_SEGMENT, time_steps)
+
+
+def _solve_all(
+    recurrence: Recurrence,
+    params: Params,
+    inputs: Inputs,
+    reverse: bool,
+    chunk_steps: int | None,
+) -> tuple[Carry, Array]:
+    form = recurrence.linear
+    assert form is not None, f"{recurrence.name} is refused before"
     valid, resets = inputs.valid, inputs.resets
     if resets is not None and valid is not None:
         resets = resets & valid  # a reset in padding does nothing
     masks = Masks(valid, resets)
-    zs = recurrence.project(params, zero_unless(valid, xs))
-    initial, structure = jax.tree.flatten(carry)
-    fresh = jax.tree.leaves(fresh_carry)
+    zs = recurrence.project(params, zero_unless(valid, inputs.xs))
+    initial, structure = jax.tree.flatten(inputs.carry)
+    fresh = jax.tree.leaves(inputs.fresh_carry)
+    time_steps = inputs.xs.shape[0]
     entered: list[Array] = []
     after: list[Array] = []
     for stage, first, new in zip(form.stages, initial, fresh, strict=True):
         decay, drive = stage.coefficients(params, zs, tuple(entered))
-        states = _solve(stage, decay, drive, first, new, masks, xs.shape[0], reverse, chunk_steps)
+        states = _solve(stage, decay, drive, first, new, masks, time_steps, reverse, chunk_steps)
         seen = states_entered(states, first, reverse)
         entered.append(enter(seen, jnp.broadcast_to(new, seen.shape), valid, resets))
         after.append(states)
@@ -117,7 +163,7 @@ associative = Plan(
     summary="for recurrences linear in the carry: all of time at once, by chunked parallel scans",
     run=run,
     derivatives=ANY_ORDER_REVERSE,
-    cost="a gradient keeps what the projection and the output of all steps need, and the states",
+    cost="a gradient keeps the products of the projection and of the output, and the outputs",
     refusal=refusal,
 )
 

@@ -167,7 +167,7 @@ def semiring_scan(
     """
     time_steps = drive.shape[0]
     if chunk_steps is None:
-        chunk_steps = default_chunk_steps(time_steps, initial.size, jax.default_backend())
+        chunk_steps = default_chunk_steps(time_steps, jax.default_backend())
     chunk_steps = min(chunk_steps, time_steps)
     chunks = -(-time_steps // chunk_steps)
     missing = chunks * chunk_steps - time_steps
@@ -241,18 +241,10 @@ def _states_after(semiring: Semiring, totals: _Total, initial: Array, reverse: b
     return states if blocked is None else select(blocked, drive, states)
 
 
-SIZE_WORTH_A_STEP = 4096
-"""Numbers: below about so many, a step of a loop on a CPU costs its overhead and no more."""
-
-
-def default_chunk_steps(time_steps: int, state_size: int, platform: str) -> int:
+def default_chunk_steps(time_steps: int, platform: str) -> int:
     """How long a chunk is unless asked for otherwise.
 
-    On a CPU as few chunks as give a step enough to do; one, a loop, if a state is that large.
-    Elsewhere, where width is free, √T. Only the former was measured.
+    On a CPU all of time, a loop: chunks never were faster there, even for a state of four numbers
+    (`benchmarks.plans`). Elsewhere, where width is free, √T, which was not measured.
     """
-    root = max(1, round(time_steps**0.5))
-    if platform != "cpu":
-        return root
-    chunks = min(SIZE_WORTH_A_STEP // max(state_size, 1), time_steps // root)
-    return time_steps if chunks <= 1 else -(-time_steps // chunks)
+    return time_steps if platform == "cpu" else max(1, round(time_steps**0.5))

@@ -13,7 +13,7 @@ from rnnjax.plans.linear_scan import default_chunk_steps, linear_scan, semiring_
 from rnnjax.recurrences.linear import MAX_PLUS
 
 T, B, H = 7, 2, 3
-CHUNKS = (1, 2, 3, T, None)
+CHUNKS = (1, 3, T)
 
 
 def arrays(dtype):
@@ -90,9 +90,9 @@ def test_nan_before_a_block_stays_there(chunk_steps):
 @pytest.mark.parametrize(
     ("dtype", "chunk_steps"),
     [
-        ("float32", None),
+        ("float32", 300),
         ("float32", 1),
-        pytest.param("complex64", None, marks=pytest.mark.slow),
+        pytest.param("complex64", 300, marks=pytest.mark.slow),
         pytest.param("complex64", 1, marks=pytest.mark.slow),
         pytest.param("float32", 100_000, marks=pytest.mark.slow),
     ],
@@ -132,8 +132,6 @@ def test_shapes_that_do_not_fit_are_refused():
         linear_scan(ones, ones, ones[0], jnp.ones((3, B), bool))
 
 
-def test_chunks_are_as_few_as_give_a_step_enough_to_do():
-    assert default_chunk_steps(1000, 100_000, "cpu") == 1000
-    assert default_chunk_steps(1000, 1024, "cpu") == 250
-    assert default_chunk_steps(1024, 1, "cpu") == 32
-    assert default_chunk_steps(1024, 100_000, "gpu") == 32
+def test_a_loop_is_taken_on_a_cpu_and_chunks_of_the_root_elsewhere():
+    assert default_chunk_steps(1000, "cpu") == 1000
+    assert default_chunk_steps(1024, "gpu") == 32
