@@ -73,6 +73,7 @@ class AutoCheck(NamedTuple):
     chosen: str
     best: str
     ratio_to_best: float | None  # of medians; None if what is chosen was not measured
+    beyond_spread: float | None  # its lower quartile relative to the least upper quartile of others
 
 
 def read_rows(path: Path) -> list[PlanRow]:
@@ -99,8 +100,19 @@ def auto_check(rows: Sequence[PlanRow]) -> list[AutoCheck]:
     for place, plans in measured_at(rows).items():
         best = next(iter(plans.values()))
         chosen = plans.get(best.auto)
-        checks.append(AutoCheck(place, best.auto, best.plan, _ratio(chosen, best)))
+        checks.append(
+            AutoCheck(place, best.auto, best.plan, _ratio(chosen, best), _beyond(chosen, plans))
+        )
     return checks
+
+
+def _beyond(row: PlanRow | None, plans: Mapping[str, PlanRow]) -> float | None:
+    """How much slower a program is at the least, whatever its own noise and that of the others."""
+    uppers = [p.run_seconds_upper_quartile for p in plans.values()]
+    known = [upper for upper in uppers if upper is not None]
+    if row is None or row.run_seconds_lower_quartile is None or not known:
+        return None
+    return row.run_seconds_lower_quartile / min(known)
 
 
 def _ratio(row: PlanRow | None, other: PlanRow | None) -> float | None:

@@ -30,10 +30,12 @@ OPTIONS = ("lengths", "resets", "reverse")
 def registry_table() -> str:
     """The recurrences × plans and the plans themselves, as Markdown."""
     recurrences, plans = rnnjax.recurrences.REGISTRY, rnnjax.plans.REGISTRY
-    by_recurrence = [("recurrence", "states `mix`", *(f"`{name}`" for name in plans))]
+    head = ("recurrence", "states `mix`", "linear in the carry")
+    by_recurrence = [(*head, *(f"`{name}`" for name in plans))]
     for name, recurrence in recurrences.items():
         cells = [_served(recurrence, plan) for plan in plans]
-        by_recurrence.append((f"`{name}`", "yes" if recurrence.mix else "no", *cells))
+        said = ("yes" if part is not None else "no" for part in (recurrence.mix, recurrence.linear))
+        by_recurrence.append((f"`{name}`", *said, *cells))
     of_recurrences = [("recurrence", "what it is")]
     of_recurrences += [(f"`{r.name}`", r.summary) for r in recurrences.values()]
     of_plans = [("plan", "idea", "derivatives", "cost")]
@@ -51,7 +53,8 @@ def _served(recurrence: rnnjax.Recurrence, plan: str) -> str:
         "resets": jax.ShapeDtypeStruct((TIME_STEPS, BATCH), jnp.bool_),
         "reverse": True,
     }
-    xs = jax.ShapeDtypeStruct((TIME_STEPS, BATCH, SIZE), jnp.float32)
+    features = recurrence.input_shape(params)
+    xs = jax.ShapeDtypeStruct((TIME_STEPS, BATCH, *features), jnp.float32)
     refused: list[str] = []
     for flags in product((False, True), repeat=len(OPTIONS)):
         asked = {name: arrays[name] for name, flag in zip(OPTIONS, flags, strict=True) if flag}

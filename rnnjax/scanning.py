@@ -309,7 +309,7 @@ def _expected(recurrence: Recurrence, spec: _ParamsSpec) -> _Expected:
 def _of_params(what: str, recurrence: Recurrence, read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except (AttributeError, IndexError, TypeError) as error:
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise TypeError(
             f"params: cannot read the {what} of {recurrence.name} ({error}), "
             f"expected what rnnjax.{recurrence.name}.init returns"

@@ -63,25 +63,43 @@ ORDER = (
     "quasi_newton",
     "newton",
 )
-"""The first that serves is taken, but for a single step."""
+"""The first that serves is taken, but for what `_best_known` says."""
+
+SMALL_STATE = 512
+"""Numbers in the carries of all rows: up to so many, a loop written by hand gains nothing."""
 
 
 def _preferences(request: Request) -> dict[str, str]:
     """Plan -> why it would be taken, best first."""
-    if request.time_steps == 1:
-        order = ("reference", *(name for name in ORDER if name != "reference"))
-        reasons = {"reference": "a single step leaves nothing to hoist or to fuse"}
-    else:
-        order = ORDER
-        reasons = {
-            "associative": "linear in its carry: all but a product a step leaves the loop",
-            "fused": "the fastest gradient of those measured, at no loss forward",
-        }
-        if request.platform != "cpu":
-            reasons["fused"] = (
-                f"the fewest products in the loop; not measured on {request.platform}"
-            )
+    reasons = {
+        "associative": "linear in its carry: all but a product a step leaves the loop",
+        "fused": "the fastest gradient of those measured, level forward",
+    }
+    if request.platform != "cpu":
+        reasons["fused"] = f"the fewest products in the loop; not measured on {request.platform}"
+    best = _best_known(request)
+    if best is not None:
+        name, reason = best
+        reasons = {name: reason, **{n: r for n, r in reasons.items() if n != name}}
+    order = dict.fromkeys(([] if best is None else [best[0]]) + list(ORDER))
     return {name: reasons.get(name, "what is preferred refuses") for name in order}
+
+
+def _best_known(request: Request) -> tuple[str, str] | None:
+    """What departs from the order, and why: read off `docs/results/plans/table.md` for a CPU."""
+    if request.time_steps == 1:
+        return "reference", "a single step leaves nothing to hoist or to fuse"
+    if request.platform != "cpu":
+        return None
+    numbers = request.rows * request.carry_size
+    name = request.recurrence.name
+    if name == "sru" and numbers <= SMALL_STATE and request.time_steps <= 512:
+        return "reference", "a small elementwise step: measured faster than all else"
+    if name == "lru" and 2 * SMALL_STATE <= numbers <= 8 * SMALL_STATE:
+        return "fused", "measured faster than associative for a complex carry of this size"
+    if request.recurrence.linear is not None and name != "lru" and numbers <= SMALL_STATE:
+        return "fused", "measured level with associative in training and faster forward"
+    return None
 
 
 def _passed_over(name: str, request: Request) -> str:

@@ -196,8 +196,8 @@ def test_auto_is_compared_with_the_best_of_what_was_measured():
     ]  # fmt: skip
     here = Place("elman", 8, 64, "training")
     assert auto_check(rows) == [
-        AutoCheck(here, "fused", "newton", 1.5),
-        AutoCheck(here._replace(computation="forward"), "newton", "fused", None),
+        AutoCheck(here, "fused", "newton", 1.5, None),
+        AutoCheck(here._replace(computation="forward"), "newton", "fused", None, None),
     ]
     assert auto_table(rows) == (
         "At 0 of 2 places the plan that auto takes is the fastest of all or within 10 % of it.\n\n"
