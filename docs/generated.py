@@ -31,7 +31,7 @@ def registry_table() -> str:
     """The recurrences × plans and the plans themselves, as Markdown."""
     recurrences, plans = rnnjax.recurrences.REGISTRY, rnnjax.plans.REGISTRY
     head = ("recurrence", "states `mix`", "linear in the carry")
-    by_recurrence = [(*head, *(f"`{name}`" for name in plans))]
+    by_recurrence: list[tuple[str, ...]] = [(*head, *(f"`{name}`" for name in plans))]
     for name, recurrence in recurrences.items():
         cells = [_served(recurrence, plan) for plan in plans]
         said = ("yes" if part is not None else "no" for part in (recurrence.mix, recurrence.linear))
