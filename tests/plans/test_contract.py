@@ -30,8 +30,10 @@ def cases():
     """What runs always, and what `make test-all` adds, see docs/decisions/0007."""
     for name in RECURRENCES:
         if name in ONE_OF_EACH_FORM:
-            yield pytest.param(name, "float64", 7, most_pairs, id=f"{name}-float64-7")
-            yield pytest.param(name, "float64", 1, few_pairs, id=f"{name}-float64-1")
+            pairs = most_pairs if name == "lstm" else few_pairs
+            yield pytest.param(name, "float64", 7, pairs, id=f"{name}-float64-7")
+            marks = () if name in ("lstm", "gated_diagonal") else pytest.mark.slow
+            yield pytest.param(name, "float64", 1, few_pairs, id=f"{name}-float64-1", marks=marks)
         else:
             yield pytest.param(name, "float64", 5, fewest_pairs, id=f"{name}-float64-5")
         for dtype in DTYPES:
