@@ -91,7 +91,7 @@ def test_nan_before_a_block_stays_there(chunk_steps):
     ("dtype", "chunk_steps"),
     [
         ("float32", 300),
-        ("float32", 1),
+        pytest.param("float32", 1, marks=pytest.mark.slow),
         pytest.param("complex64", 300, marks=pytest.mark.slow),
         pytest.param("complex64", 1, marks=pytest.mark.slow),
         pytest.param("float32", 100_000, marks=pytest.mark.slow),

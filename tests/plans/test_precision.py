@@ -24,7 +24,10 @@ def rounded(tree: Any, dtype: str) -> Any:
     return jax.tree.map(leaf, tree)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "gated_diagonal"])
+@pytest.mark.parametrize(
+    "name",
+    ["lstm", pytest.param("gru_reset_before", marks=pytest.mark.slow), "gated_diagonal"],
+)
 def test_16_bits_in_16_bits_out_on_every_plan(name):
     recurrence = rnnjax.recurrences.REGISTRY[name]
     exact = rounded(case(recurrence, 3, "float64"), "float64")
