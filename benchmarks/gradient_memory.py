@@ -9,38 +9,36 @@ it compiles, and by the kernel, as the peak rise of resident memory. Each recurr
 process of its own. The output folder gets `results.json`, `results.csv`, `table.md` and `plot.png`.
 """
 
-import argparse
 import ctypes
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import tyro
 from jax import Array
 
 import rnnjax
-from benchmarks.child_process import (
-    ChildEndedError,
-    ChildTookTooLongError,
-    Receive,
-    Send,
-    child_process,
-)
+from benchmarks.child_process import Send, child_process
 from benchmarks.gradient_memory_report import Row, write_report
-from benchmarks.machine import versions_record
-from benchmarks.measure import compile_program, peak_resident_increase, without_stored_programs
+from benchmarks.measure import compile_program, peak_resident_increase
+from benchmarks.points import (
+    StartChild,
+    conditions_of,
+    parse_command_line,
+    refuse_out_of_range,
+    refuse_unknown,
+    run_command_line,
+    settings_of_a_process,
+)
 from rnnjax.plans.checkpointed import checkpointed_nested, checkpointed_within
-from rnnjax.training.machine import machine_record
 
+PROGRAM = "python -m benchmarks.gradient_memory"
 POINT_SECONDS = 600.0  # for a child to start, or to measure one plan
-
-StartChild = Callable[..., AbstractContextManager[Receive]]
 
 
 @dataclass(frozen=True)
@@ -75,27 +73,18 @@ class Config:
     """The output folder."""
 
     def __post_init__(self) -> None:
-        for argument, known in (
-            ("recurrences", rnnjax.recurrences.REGISTRY),
-            ("plans", rnnjax.plans.REGISTRY),
-        ):
-            for name in getattr(self, argument):
-                if name not in known:
-                    expected = ", ".join(known)
-                    raise ValueError(f"{argument}: got {name!r}, expected some of {expected}")
-        for argument in ("recurrences", "time_steps", "plans", "levels", "budgets"):
-            values = getattr(self, argument)
-            if len(set(values)) != len(values):
-                raise ValueError(f"{argument}: got {values}, expected each once")
+        refuse_unknown("recurrences", self.recurrences, rnnjax.recurrences.REGISTRY)
+        refuse_unknown("plans", self.plans, rnnjax.plans.REGISTRY)
         for argument in ("recurrences", "time_steps", "plans"):
             if not getattr(self, argument):
                 raise ValueError(f"{argument}: got none, expected at least one")
-        numbers = ("time_steps", "levels", "budgets", "batch_size", "input_size", "hidden_size")
-        for argument in numbers:
-            value = getattr(self, argument)
-            for number in value if isinstance(value, tuple) else (value,):
-                if number < 1:
-                    raise ValueError(f"{argument}: got {number}, expected at least 1")
+        sizes = ("batch_size", "input_size", "hidden_size")
+        refuse_out_of_range(
+            self,
+            once=("recurrences", "time_steps", "plans", "levels", "budgets"),
+            at_least_1=("time_steps", "levels", "budgets", *sizes),
+            more_than_0=(),
+        )
 
 
 PRESETS: Mapping[str, Config] = {
@@ -132,9 +121,8 @@ def gradient_of(recurrence: rnnjax.Recurrence, plan: rnnjax.plans.Plan) -> Calla
 
 def examine_in_child(send: Send, config: Config, recurrence_name: str, time_steps: int) -> None:
     """`examine`, after the settings that hold for a whole process."""
-    without_stored_programs()
+    settings_of_a_process(config.dtype)
     _give_freed_memory_back()
-    jax.config.update("jax_enable_x64", config.dtype == "float64")
     examine(send, config, recurrence_name, time_steps)
 
 
@@ -185,46 +173,14 @@ def run(config: Config, command: str, start_child: StartChild = child_process) -
                 rows += [receive(POINT_SECONDS) for _ in plans_of(config)]
             print(f"{recurrence} T={time_steps}: done", file=sys.stderr, flush=True)
     settings = asdict(config) | {"out": str(config.out), "devices": sorted(devices)}
-    conditions = settings | {"machine": machine_record(), "versions": versions_record()}
+    conditions = conditions_of(settings)
     date = datetime.now(UTC).isoformat(timespec="seconds")
     write_report(config.out, command, date, conditions, rows)
     return rows
 
 
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, ChildEndedError, ChildTookTooLongError) as error:
-        raise SystemExit(f"error: {error}") from None
-
-
-def parse(arguments: Sequence[str]) -> Config:
-    """The config of a command line; `--preset` says where the other flags' defaults come from.
-
-    Raises:
-        SystemExit: An unknown flag or a value of the wrong kind.
-        ValueError: A value out of range.
-    """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=list(PRESETS), default="full")
-    preset = first.parse_known_args(list(arguments))[0].preset
-    return tyro.cli(
-        Config,
-        prog="python -m benchmarks.gradient_memory",
-        args=list(arguments),
-        default=PRESETS[preset],
-    )
-
-
-def main() -> None:
-    """Run the benchmark that the command line asks for."""
-    arguments = sys.argv[1:]
-    with _one_line_errors():
-        config = parse(arguments)
-        run(config, " ".join(["python -m benchmarks.gradient_memory", *arguments]))
-    print(config.out / "table.md")
-
+parse = partial(parse_command_line, PROGRAM, PRESETS)
+"""Words -> config, see `parse_command_line`."""
 
 if __name__ == "__main__":
-    main()
+    run_command_line(PROGRAM, parse, run)

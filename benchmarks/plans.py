@@ -427,7 +427,7 @@ def run(
 
 
 PRESETS: Mapping[str, Config] = {
-    "full": Config(),  # estimated 35 minutes on 2 cores, see docs/results
+    "full": Config(),  # more than an hour on 2 cores
     "quick": Config(
         preset="quick",
         recurrences=("elman",),

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.typing import DTypeLike
 
 from rnnjax.recurrences.linear import LinearForm, Stage
@@ -21,6 +22,27 @@ def default_accumulation_dtype(compute_dtype: DTypeLike) -> Any:
 def cast_leaves(tree: Any, dtype: DTypeLike) -> Any:
     """Every floating leaf in `dtype`, every complex leaf in its complex counterpart."""
     return jax.tree.map(lambda leaf: leaf.astype(counterpart(leaf.dtype, dtype)), tree)
+
+
+def returned_carry(after: Any, given: Any, dtype: DTypeLike) -> Any:
+    """The carry after a scan in the dtypes of the one that was given, or else in `dtype`."""
+    if given is None:
+        return cast_leaves(after, dtype)
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), after, given)
+
+
+def product_of_inputs(x: Array, w: Array) -> Array:
+    """The product x W in the dtype of x, `(..., I) -> (..., O)`, summed as `scan` does by default.
+
+    Args:
+        x: `(..., I)`.
+        w: `(I, O)`, rounded to the dtype of x.
+
+    Returns:
+        In `default_accumulation_dtype(x.dtype)`.
+    """
+    sums = default_accumulation_dtype(x.dtype)
+    return jnp.matmul(x, w.astype(x.dtype), preferred_element_type=sums)
 
 
 def counterpart(of: DTypeLike, dtype: DTypeLike) -> Any:

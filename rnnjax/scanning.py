@@ -13,9 +13,16 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from rnnjax.plans import REGISTRY
-from rnnjax.plans.choose import Explanation, choose
+from rnnjax.plans.choose import Explanation, choose, first_that_serves
+from rnnjax.plans.masking import times_along, within_lengths
 from rnnjax.plans.protocol import Inputs, Plan, Request
-from rnnjax.precision import cast_leaves, computing_in, counterpart, default_accumulation_dtype
+from rnnjax.precision import (
+    cast_leaves,
+    computing_in,
+    counterpart,
+    default_accumulation_dtype,
+    returned_carry,
+)
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 
@@ -111,7 +118,10 @@ def explain_plan(
     request = _checked_request(
         recurrence, params, xs, carry, lengths, resets, reverse, fresh_carry, accumulation_dtype
     )
-    return _resolve(plan, request)[1]
+    if plan == "auto":
+        return choose(request, REGISTRY)[1]
+    asked = _asked_for(plan, request)
+    return Explanation(asked.name, "asked for by name", asked.cost, asked.derivatives, {})
 
 
 def one_step(recurrence: Recurrence, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]:
@@ -133,7 +143,7 @@ def one_step(recurrence: Recurrence, params: Params, carry: Carry, x: Array) -> 
     within = computing_in(recurrence, x.dtype, accumulation)
     params, before = cast_leaves((params, carry), accumulation)
     after, y = within.step(params, before, within.project(params, x))
-    return jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry), y.astype(x.dtype)
+    return returned_carry(after, carry, x.dtype), y.astype(x.dtype)
 
 
 def sequence_ends(starts: ArrayLike, lengths: ArrayLike | None = None) -> Array:
@@ -166,11 +176,7 @@ def sequence_ends(starts: ArrayLike, lengths: ArrayLike | None = None) -> Array:
     if lengths is None:
         return ends
     last = jnp.asarray(lengths).astype(jnp.int32) - 1
-    return ends | (_times(time_steps, last.ndim) == last)
-
-
-def _times(time_steps: int, batch_axes: int) -> Array:
-    return jnp.arange(time_steps, dtype=jnp.int32).reshape(-1, *(1,) * batch_axes)
+    return ends | (times_along(time_steps, last.ndim) == last)
 
 
 def _prepared(
@@ -189,7 +195,10 @@ def _prepared(
     request = _checked_request(
         recurrence, params, xs, carry, lengths, resets, reverse, fresh_carry, accumulation_dtype
     )
-    chosen, _ = _resolve(plan, request)
+    if plan == "auto":
+        chosen = REGISTRY[first_that_serves(request, REGISTRY)]
+    else:
+        chosen = _asked_for(plan, request)
     return chosen, (
         request.reverse,
         request.accumulation_dtype,
@@ -223,17 +232,11 @@ def _run(
         cast_leaves(given, accumulation_dtype) if given is not None else initial
         for given in (carry, fresh_carry)
     )
-    valid = None
-    if lengths is not None:
-        valid = _times(xs.shape[0], lengths.ndim) < lengths.astype(jnp.int32)
+    valid = None if lengths is None else within_lengths(lengths, xs.shape[0])
     within = computing_in(recurrence, xs.dtype, accumulation_dtype)
     inputs = Inputs(xs, before, fresh, valid, resets)
     after, ys, *rest = run(within, params, inputs, reverse)
-    if carry is None:
-        after = cast_leaves(after, xs.dtype)
-    else:
-        after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
-    return after, ys.astype(xs.dtype), *rest
+    return returned_carry(after, carry, xs.dtype), ys.astype(xs.dtype), *rest
 
 
 class _Spec(NamedTuple):
@@ -506,9 +509,7 @@ def _check_lengths(lengths: Any, time_steps: int, batch_shape: tuple[int, ...]) 
         )
 
 
-def _resolve(plan: str | Plan, request: Request) -> tuple[Plan, Explanation]:
-    if plan == "auto":
-        return choose(request, REGISTRY)
+def _asked_for(plan: str | Plan, request: Request) -> Plan:
     if isinstance(plan, str):
         if plan not in REGISTRY:
             known = ", ".join(["auto", *REGISTRY])
@@ -519,4 +520,4 @@ def _resolve(plan: str | Plan, request: Request) -> tuple[Plan, Explanation]:
     refusal = plan.refusal(request)
     if refusal is not None:
         raise ValueError(f"plan: {plan.name!r} cannot serve this: {refusal}")
-    return plan, Explanation(plan.name, "asked for by name", plan.cost, plan.derivatives, {})
+    return plan

@@ -16,7 +16,8 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from rnnjax.layers.checks import check_floating, check_size
-from rnnjax.precision import default_accumulation_dtype
+from rnnjax.plans.masking import within_lengths
+from rnnjax.precision import default_accumulation_dtype, product_of_inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +162,7 @@ def lengths_to_mask(lengths: ArrayLike, source_length: int) -> Array:
             raise ValueError(
                 f"lengths: got {outside.flat[0]}, expected values within 0 … {source_length} (S)"
             )
-    times = jnp.arange(source_length, dtype=jnp.int32).reshape(-1, *(1,) * lengths.ndim)
-    return times < lengths.astype(jnp.int32)
+    return within_lengths(lengths, source_length)
 
 
 class AdditiveAttentionParams(NamedTuple):
@@ -209,7 +209,7 @@ def init_additive_attention(
 
 def additive_prepare(params: AdditiveAttentionParams, keys: Array) -> Array:
     """`(S, *B, K) -> (S, *B, A)`, k U_a."""
-    return _product(keys, params.w_key).astype(keys.dtype)
+    return product_of_inputs(keys, params.w_key).astype(keys.dtype)
 
 
 def additive_score(params: AdditiveAttentionParams, query: Array, prepared: Array) -> Array:
@@ -223,7 +223,7 @@ def additive_score(params: AdditiveAttentionParams, query: Array, prepared: Arra
         Bahdanau, Cho and Bengio (2015), arXiv:1409.0473, appendix A.1.2. Luong et al.'s "concat",
         vᵀ tanh([q; k] W), is the same with W_a above U_a in W; and so is the course's e<t,t'>.
     """
-    hidden = jnp.expand_dims(_product(query, params.w_query), -prepared.ndim)
+    hidden = jnp.expand_dims(product_of_inputs(query, params.w_query), -prepared.ndim)
     hidden = jnp.tanh(hidden + prepared.astype(hidden.dtype))
     return hidden @ params.v.astype(hidden.dtype)
 
@@ -267,7 +267,7 @@ def init_general_attention(
 
 def general_prepare(params: GeneralAttentionParams, keys: Array) -> Array:
     """`(S, *B, K) -> (S, *B, Q)`, k Wᵀ."""
-    return _product(keys, params.w.T).astype(keys.dtype)
+    return product_of_inputs(keys, params.w.T).astype(keys.dtype)
 
 
 def dot_score(params: Any, query: Array, prepared: Array) -> Array:
@@ -305,12 +305,6 @@ dot = Attention(
     key_size=lambda _: None,
     query_size=lambda _, prepared: prepared.shape[-1],
 )
-
-
-def _product(x: Array, w: Array) -> Array:
-    """The product x W, computed in the dtype of x and summed in the accumulation dtype."""
-    dtype = default_accumulation_dtype(x.dtype)
-    return jnp.matmul(x, w.astype(x.dtype), preferred_element_type=dtype)
 
 
 def _check_query(query: Array, memory: Memory, query_size: int) -> None:

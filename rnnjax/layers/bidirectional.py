@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from rnnjax.plans.masking import zero_unless
+from rnnjax.plans.masking import within_lengths, zero_unless
 from rnnjax.plans.protocol import Plan
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 from rnnjax.scanning import explain_plan, scan, sequence_ends
@@ -235,8 +235,7 @@ def _scan_both(
     if ys.shape[: len(leading)] != leading:
         raise ValueError(f"merge: gives shape {ys.shape}, expected {leading} (T, *B) to come first")
     if lengths is not None:  # a merge may make something of two zeros
-        times = jnp.arange(xs.shape[0], dtype=jnp.int32).reshape(-1, *(1,) * lengths.ndim)
-        ys = zero_unless(times < lengths.astype(jnp.int32), ys)
+        ys = zero_unless(within_lengths(lengths, xs.shape[0]), ys)
     return (forward_carry, backward_carry), ys
 
 

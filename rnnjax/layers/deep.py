@@ -20,7 +20,7 @@ from rnnjax.layers.bidirectional import (
     scan_bidirectional,
 )
 from rnnjax.layers.checks import check_size
-from rnnjax.plans.masking import zero_unless
+from rnnjax.plans.masking import within_lengths, zero_unless
 from rnnjax.plans.protocol import Plan
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 from rnnjax.scanning import explain_plan, one_step, scan
@@ -270,10 +270,7 @@ def _scan_layers(
     resets: Array | None,
 ) -> tuple[tuple[Carry, ...], Array]:
     _check_chain(layers, params)
-    valid = None
-    if lengths is not None:
-        times = jnp.arange(xs.shape[0], dtype=jnp.int32).reshape(-1, *(1,) * lengths.ndim)
-        valid = times < lengths.astype(jnp.int32)
+    valid = None if lengths is None else within_lengths(lengths, xs.shape[0])
     new: list[Carry] = []
     for index, layer in enumerate(layers):
         below, inputs = xs, xs

@@ -8,8 +8,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from rnnjax.layers.checks import check_floating, check_size
-from rnnjax.precision import default_accumulation_dtype
-from rnnjax.recurrences.products import product
+from rnnjax.precision import default_accumulation_dtype, product_of_inputs
 
 
 class DenseParams(NamedTuple):
@@ -59,5 +58,4 @@ def apply_dense(params: DenseParams, xs: Array) -> Array:
     if xs.ndim < 1 or xs.shape[-1] != input_size:
         raise ValueError(f"xs: got shape {xs.shape}, expected (..., {input_size})")
     sums = default_accumulation_dtype(xs.dtype)
-    products = product(xs.astype(sums), params.w.astype(xs.dtype))
-    return (products + params.b.astype(sums)).astype(xs.dtype)
+    return (product_of_inputs(xs, params.w) + params.b.astype(sums)).astype(xs.dtype)

@@ -3,11 +3,12 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 
 from rnnjax.layers.checks import check_floating, check_size
 from rnnjax.precision import default_accumulation_dtype
+from rnnjax.recurrences.normalisation import EPSILON, layer_norm
 
 
 class LayerNormParams(NamedTuple):
@@ -33,7 +34,7 @@ def init_layer_norm(size: int, *, dtype: DTypeLike = jnp.float32) -> LayerNormPa
     return LayerNormParams(jnp.ones(size, dtype), jnp.zeros(size, dtype))
 
 
-def apply_layer_norm(params: LayerNormParams, xs: Array, *, epsilon: float = 1e-5) -> Array:
+def apply_layer_norm(params: LayerNormParams, xs: Array, *, epsilon: float = EPSILON) -> Array:
     """Give each vector mean zero and variance one, then scale and shift each unit.
 
     y = scale (x − μ) / √(σ² + ε) + shift,  μ = mean(x),  σ² = mean((x − μ)²) over the last axis
@@ -60,8 +61,5 @@ def apply_layer_norm(params: LayerNormParams, xs: Array, *, epsilon: float = 1e-
     if not epsilon > 0:
         raise ValueError(f"epsilon: got {epsilon!r}, expected a number above 0")
     dtype = default_accumulation_dtype(xs.dtype)
-    centred = xs.astype(dtype)
-    centred -= jnp.mean(centred, axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    normalised = centred * lax.rsqrt(variance + epsilon)
-    return (params.scale.astype(dtype) * normalised + params.shift.astype(dtype)).astype(xs.dtype)
+    scaled = layer_norm(xs.astype(dtype), params.scale.astype(dtype), epsilon)
+    return (scaled + params.shift.astype(dtype)).astype(xs.dtype)

@@ -12,7 +12,7 @@ from rnnjax.layers.checks import check_size
 from rnnjax.plans.masking import select
 from rnnjax.plans.protocol import Plan
 from rnnjax.plans.segments import join_segments, scan_segments
-from rnnjax.precision import cast_leaves, default_accumulation_dtype
+from rnnjax.precision import cast_leaves, default_accumulation_dtype, returned_carry
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 from rnnjax.scanning import explain_plan, scan
 
@@ -146,6 +146,4 @@ def _scan_pieces(
     if whole < time_steps:
         after, rest = piece(after, late)
         ys = jnp.concatenate([ys, rest])
-    if carry is None:
-        return cast_leaves(after, xs.dtype), ys
-    return jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry), ys
+    return returned_carry(after, carry, xs.dtype), ys

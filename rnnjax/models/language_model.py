@@ -24,6 +24,7 @@ from rnnjax.losses.cross_entropy import (
 )
 from rnnjax.plans.protocol import Plan
 from rnnjax.recurrences import REGISTRY
+from rnnjax.recurrences.initializers import drawing_dtype
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 from rnnjax.text.encoding import one_hot
 from rnnjax.text.streams import TextBatch
@@ -96,7 +97,7 @@ def init_language_model(key: Array, config: LanguageModelConfig) -> LanguageMode
         raise ValueError("dtype: got float64 while jax_enable_x64 is off, expected it on")
     dtype = jnp.dtype(config.dtype)
     # Orthogonal matrices come from a QR decomposition, which there is only from float32 on.
-    drawn = dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+    drawn = drawing_dtype(dtype)
     key_embedding, key_layers, key_head = jax.random.split(key, 3)
     embedding, input_size = None, config.vocabulary_size
     if config.embedding_size is not None:

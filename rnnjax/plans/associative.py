@@ -9,10 +9,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from rnnjax.plans.derivatives import reverse_mode_only
-from rnnjax.plans.linear_scan import linear_scan, semiring_scan, states_entered
+from rnnjax.plans.linear_scan import linear_scan, semiring_scan
 from rnnjax.plans.masking import enter, per_step, select, zero_unless
 from rnnjax.plans.protocol import ANY_ORDER_REVERSE, Inputs, Plan, Request, check_size
-from rnnjax.plans.segments import in_whole_segments, join_segments, scan_segments
+from rnnjax.plans.segments import (
+    in_whole_segments,
+    join_segments,
+    scan_segments,
+    states_entered,
+)
 from rnnjax.recurrences.linear import AFFINE, Stage
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 

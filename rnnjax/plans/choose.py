@@ -27,28 +27,37 @@ class Explanation(NamedTuple):
         return "\n".join(lines)
 
 
-def choose(request: Request, registry: Mapping[str, Plan]) -> tuple[Plan, Explanation]:
-    """The plan that `auto` runs for a request, with the reason and what it passed over.
+def first_that_serves(request: Request, registry: Mapping[str, Plan]) -> str:
+    """The name of the plan that `auto` runs: in the order of preference, the first not to refuse.
 
-    The first plan in the order of preference that does not refuse the request.
+    Of the rest nothing is asked: some refusals are traced, and a scan may be called in a loop.
 
     Raises:
         ValueError: Every plan refuses; the message says what each one lacks.
     """
-    preferences = _preferences(request)
-    chosen = None
     refused: dict[str, str] = {}
-    for name in preferences:
+    for name in _preferences(request):
         refusal = registry[name].refusal(request)
-        if refusal is not None:
-            refused[name] = refusal
-        elif chosen is None:
-            chosen = name
-        else:
-            refused[name] = _passed_over(name, request)
-    if chosen is None:
-        lacks = "; ".join(f"{name}: {why}" for name, why in refused.items())
-        raise ValueError(f"plan: 'auto' found none that serves this ({lacks})")
+        if refusal is None:
+            return name
+        refused[name] = refusal
+    lacks = "; ".join(f"{name}: {why}" for name, why in refused.items())
+    raise ValueError(f"plan: 'auto' found none that serves this ({lacks})")
+
+
+def choose(request: Request, registry: Mapping[str, Plan]) -> tuple[Plan, Explanation]:
+    """The plan that `auto` runs for a request, with the reason and what it passed over.
+
+    Raises:
+        ValueError: Every plan refuses; the message says what each one lacks.
+    """
+    chosen = first_that_serves(request, registry)
+    preferences = _preferences(request)
+    refused = {
+        name: registry[name].refusal(request) or _passed_over(name, request)
+        for name in preferences
+        if name != chosen
+    }
     plan = registry[chosen]
     reason = f"{preferences[chosen]} ({_described(request)})"
     return plan, Explanation(plan.name, reason, plan.cost, plan.derivatives, refused)
@@ -77,29 +86,26 @@ def _preferences(request: Request) -> dict[str, str]:
     }
     if request.platform != "cpu":
         reasons["fused"] = f"the fewest products in the loop; not measured on {request.platform}"
+    in_order = {name: reasons.get(name, "what is preferred refuses") for name in ORDER}
     best = _best_known(request)
-    if best is not None:
-        name, reason = best
-        reasons = {name: reason, **{n: r for n, r in reasons.items() if n != name}}
-    order = dict.fromkeys(([] if best is None else [best[0]]) + list(ORDER))
-    return {name: reasons.get(name, "what is preferred refuses") for name in order}
+    return best | in_order | best  # in front, and with its own reason
 
 
-def _best_known(request: Request) -> tuple[str, str] | None:
+def _best_known(request: Request) -> dict[str, str]:
     """What departs from the order, and why: read off `docs/results/plans/table.md` for a CPU."""
     if request.time_steps == 1:
-        return "reference", "a single step leaves nothing to hoist or to fuse"
+        return {"reference": "a single step leaves nothing to hoist or to fuse"}
     if request.platform != "cpu":
-        return None
+        return {}
     numbers = request.rows * request.carry_size
     name = request.recurrence.name
     if name == "sru" and numbers <= SMALL_STATE and request.time_steps <= 512:
-        return "reference", "a small elementwise step: measured faster than all else"
+        return {"reference": "a small elementwise step: measured faster than all else"}
     if name == "lru" and 2 * SMALL_STATE <= numbers <= 8 * SMALL_STATE:
-        return "fused", "measured faster than associative for a complex carry of this size"
+        return {"fused": "measured faster than associative for a complex carry of this size"}
     if request.recurrence.linear is not None and name != "lru" and numbers <= SMALL_STATE:
-        return "fused", "measured level with associative in training and faster forward"
-    return None
+        return {"fused": "measured level with associative in training and faster forward"}
+    return {}
 
 
 def _passed_over(name: str, request: Request) -> str:

@@ -28,6 +28,7 @@ from jax import Array, lax
 from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
 from rnnjax.plans.masking import enter, select, zero_unless
 from rnnjax.plans.protocol import Inputs, Plan, Request, check_size
+from rnnjax.plans.segments import states_entered
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 
@@ -196,10 +197,7 @@ def _masks(recurrence: Recurrence, params: Params, inputs: Inputs, reverse: bool
 
 def _before(values: Array, reverse: bool) -> Array:
     """What each step finds of the step before it in the order of running; the first finds zero."""
-    nothing = jnp.zeros_like(values[:1])
-    if reverse:
-        return jnp.concatenate([values[1:], nothing])
-    return jnp.concatenate([nothing, values[:-1]])
+    return states_entered(values, jnp.zeros_like(values[0]), reverse)
 
 
 def _entered(inputs: Inputs, masks: _Masks, before: Carry) -> Carry:
@@ -281,8 +279,9 @@ def _solve(equations: _Equations, start: Array, tolerance: float, limit: int) ->
         matrices = zero_unless(linked & later, equations.jacobian(before(at.states), at.kept))
         gaps = zero_unless(later | next_, at.evaluated - at.states)
         change = equations.scan(matrices, gaps, reverse=reverse)
-        states = select(next_, at.evaluated, select(later, at.states + change, at.states))
-        states = jnp.where(jnp.isfinite(states) | ~_like(later, states), states, 0)
+        moved = at.states + change
+        moved = jnp.where(jnp.isfinite(moved), moved, 0)
+        states = select(next_, at.evaluated, select(later, moved, at.states))
         return iterate(at.iterations + 1, states)
 
     def unfinished(at: _Iterate) -> Array:
@@ -291,10 +290,6 @@ def _solve(equations: _Equations, start: Array, tolerance: float, limit: int) ->
     # Else the compiler evaluates the first iterate, of all of time, while it compiles.
     start = lax.optimization_barrier(start)
     return lax.while_loop(unfinished, body, iterate(jnp.zeros((), jnp.int32), start))
-
-
-def _like(mask: Array, values: Array) -> Array:
-    return mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
 
 
 def _limits(method: Method, inputs: Inputs) -> tuple[float, int]:

@@ -13,7 +13,12 @@ from rnnjax.plans.aliases import first_equal_output, used_only_as_sum
 from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
 from rnnjax.plans.masking import enter, leave, per_step, select, zero_unless
 from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, check_size
-from rnnjax.plans.segments import in_whole_segments, join_segments, scan_segments
+from rnnjax.plans.segments import (
+    in_whole_segments,
+    join_segments,
+    scan_segments,
+    states_entered,
+)
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 STEPS_A_BLOCK = 4
@@ -194,13 +199,13 @@ def _entered(
     first_leaves, structure = jax.tree.flatten(inputs.carry)
     if output_leaf is None:
         return jax.tree.unflatten(structure, kept)
-    first = first_leaves[output_leaf][None]
+    first = first_leaves[output_leaf]
     # Padding has output zero but a frozen carry. A valid step sees only one such carry, the very
     # first, for in the order of running a row's padding comes all before or all after its elements.
     after = ys
     if inputs.valid is not None:
         after = select(inputs.valid, ys, jnp.broadcast_to(first, ys.shape))
-    before = jnp.concatenate([after[1:], first] if reverse else [first, after[:-1]])
+    before = states_entered(after, first, reverse)
     fresh = jax.tree.leaves(inputs.fresh_carry)[output_leaf]
     before = enter(before, jnp.broadcast_to(fresh, before.shape), inputs.valid, inputs.resets)
     return jax.tree.unflatten(structure, [*kept[:output_leaf], before, *kept[output_leaf:]])

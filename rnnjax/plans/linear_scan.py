@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from rnnjax.plans.masking import select
+from rnnjax.plans.masking import select, zero_unless
+from rnnjax.plans.segments import states_entered
 from rnnjax.recurrences.linear import AFFINE, Semiring
 
 Emit = Callable[[Array, Array], Array]
@@ -101,7 +102,7 @@ def _affine_scan_backward(
     decay, initial, blocked, states = residuals
     entered = states_entered(states, initial, reverse)
     if blocked is not None:
-        decay, entered = _zero_where(blocked, decay), _zero_where(blocked, entered)
+        decay, entered = zero_unless(~blocked, (decay, entered))
     # The state that a step of the adjoint sees is that cotangent of the step after it.
     from_later = semiring_scan(
         AFFINE,
@@ -118,17 +119,6 @@ def _affine_scan_backward(
 
 
 _affine_scan.defvjp(_affine_scan_forward, _affine_scan_backward)
-
-
-def states_entered(states: Array, initial: Array, reverse: bool) -> Array:
-    """The state that each step saw, `(T, *B, ...)`, from those after the steps."""
-    if reverse:
-        return jnp.concatenate([states[1:], initial[None]])
-    return jnp.concatenate([initial[None], states[:-1]])
-
-
-def _zero_where(mask: Array, values: Array) -> Array:
-    return select(mask, jnp.zeros_like(values), values)
 
 
 class _Total(NamedTuple):
@@ -244,7 +234,7 @@ def _states_after(semiring: Semiring, totals: _Total, initial: Array, reverse: b
 def default_chunk_steps(time_steps: int, platform: str) -> int:
     """How long a chunk is unless asked for otherwise.
 
-    On a CPU all of time, a loop: chunks never were faster there, even for a state of four numbers
-    (`benchmarks.plans`). Elsewhere, where width is free, √T, which was not measured.
+    On a CPU all of time, a loop: chunks were faster at no size that was tried there, not for a
+    state of four numbers either. Elsewhere, where width is free, √T, which was not measured.
     """
     return time_steps if platform == "cpu" else max(1, round(time_steps**0.5))

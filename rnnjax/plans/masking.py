@@ -11,6 +11,16 @@ from rnnjax.plans.protocol import Inputs
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 
+def times_along(time_steps: int, batch_axes: int) -> Array:
+    """The number of each step, `(T, 1, …)` int32, to be compared with what rows have."""
+    return jnp.arange(time_steps, dtype=jnp.int32).reshape(-1, *(1,) * batch_axes)
+
+
+def within_lengths(lengths: Array, time_steps: int) -> Array:
+    """`(*B,)` integer -> `(T, *B)` bool: whether a step is within the length of its row."""
+    return times_along(time_steps, lengths.ndim) < lengths.astype(jnp.int32)
+
+
 def select(mask: Array, where_true: Any, where_false: Any) -> Any:
     """`where(mask, ...)` leaf by leaf, the mask's axes being the first ones of every leaf."""
 

@@ -1,4 +1,4 @@
-"""Cutting time into equal segments, for the plans that work segment by segment."""
+"""Cutting time: into equal segments, and from one step to the next."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,13 @@ from jax import Array, lax
 
 from rnnjax.plans.protocol import Inputs
 from rnnjax.recurrences.protocol import Carry
+
+
+def states_entered(states: Array, initial: Array, reverse: bool) -> Array:
+    """The state that each step saw, `(T, *B, ...)`, from those after the steps."""
+    if reverse:
+        return jnp.concatenate([states[1:], initial[None]])
+    return jnp.concatenate([initial[None], states[:-1]])
 
 
 def scan_segments(

@@ -11,6 +11,7 @@ from rnnjax.recurrences.convolutions import convolution
 from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
+    add_forget_bias,
     check_sizes,
     per_gate,
 )
@@ -140,7 +141,7 @@ def of_spatial_shape(name: str, default: tuple[int, ...]) -> Recurrence:
         return ConvLSTMParams(
             per_gate(initializers.input, key_x, 4, shape_x, dtype),
             per_gate(initializers.recurrent, key_h, 4, shape_h, dtype),
-            b.reshape(4, -1).at[1].add(forget_bias).reshape(-1),
+            add_forget_bias(b, forget_bias),
             jnp.zeros((*spatial_shape, 3 * hidden_size), dtype),
         )
 

@@ -11,6 +11,7 @@ from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
     draw_input_weights,
+    drawing_dtype,
 )
 from rnnjax.recurrences.products import product
 from rnnjax.recurrences.protocol import Recurrence
@@ -60,7 +61,7 @@ def init(
         )
     key_x, key_h = jax.random.split(key)
     w_x, b = draw_input_weights(key_x, 1, input_size, hidden_size, dtype, initializers)
-    drawn = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    drawn = drawing_dtype(dtype)
     w_h = jax.random.uniform(key_h, b.shape, drawn, smallest_recurrent, largest_recurrent)
     return IndRNNParams(w_x, w_h.astype(dtype), b)
 

@@ -39,10 +39,22 @@ def per_gate(
     Returns:
         `(..., gates * H)`.
     """
-    # Orthogonal blocks come of a QR decomposition, which there is only from float32 on.
-    drawn = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    drawn = drawing_dtype(dtype)
     blocks = [initializer(k, shape, drawn) for k in jax.random.split(key, gates)]
     return jnp.concatenate(blocks, axis=-1).astype(dtype)
+
+
+def drawing_dtype(dtype: DTypeLike) -> DTypeLike:
+    """In which to draw parameters of a dtype: itself, or float32 for one of 16 bits.
+
+    Orthogonal blocks come of a QR decomposition, which there is only from float32 on.
+    """
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+
+
+def add_forget_bias(b: Array, forget_bias: float) -> Array:
+    """The bias of four gates `(4H,)`, the second of which is the forget gate, with that added."""
+    return b.reshape(4, -1).at[1].add(forget_bias).reshape(-1)
 
 
 def draw_weights(

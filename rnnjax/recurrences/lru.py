@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from rnnjax.recurrences.initializers import check_sizes
+from rnnjax.recurrences.initializers import check_sizes, drawing_dtype
 from rnnjax.recurrences.linear import LinearForm, Stage, linear_step
 from rnnjax.recurrences.products import product
 from rnnjax.recurrences.protocol import Recurrence
@@ -71,7 +71,7 @@ def init(
         raise ValueError(f"r_min, r_max: got {r_min}, {r_max}, expected 0 <= r_min < r_max <= 1")
     if not max_phase > 0:
         raise ValueError(f"max_phase: got {max_phase}, expected a positive number")
-    drawn = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    drawn = drawing_dtype(dtype)
     keys = jax.random.split(key, 5)
     # 0 has no logarithm, though it is one of the 2^23 numbers that are drawn from.
     positive = {"shape": (hidden_size,), "dtype": drawn, "minval": jnp.finfo(drawn).tiny}

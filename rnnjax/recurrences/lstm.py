@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
+    add_forget_bias,
     draw_weights,
 )
 from rnnjax.recurrences.products import product
@@ -50,7 +51,7 @@ def init(
         TypeError: The dtype is not floating.
     """
     w_x, w_h, b = draw_weights(key, 4, input_size, hidden_size, dtype, initializers)
-    b = b.reshape(4, -1).at[1].add(forget_bias).reshape(-1)
+    b = add_forget_bias(b, forget_bias)
     return LSTMParams(w_x, w_h, b)
 
 

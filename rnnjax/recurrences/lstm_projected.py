@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
+    add_forget_bias,
     check_sizes,
     draw_input_weights,
     per_gate,
@@ -64,7 +65,7 @@ def init(
         w_x,
         per_gate(initializers.recurrent, key_h, 4, shape[::-1], dtype),
         per_gate(initializers.input, key_projection, 1, shape, dtype),
-        b.reshape(4, -1).at[1].add(forget_bias).reshape(-1),
+        add_forget_bias(b, forget_bias),
     )
 
 

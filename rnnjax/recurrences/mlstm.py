@@ -12,6 +12,7 @@ from rnnjax.recurrences.initializers import (
     Initializers,
     check_sizes,
     draw_input_weights,
+    drawing_dtype,
 )
 from rnnjax.recurrences.linear import MAX_PLUS, LinearForm, Stage, linear_step
 from rnnjax.recurrences.products import product
@@ -80,7 +81,7 @@ def init(
         raise ValueError(f"heads: got {heads}, expected a divisor of hidden_size, {hidden_size}")
     key, key_gates = jax.random.split(key)
     w_x, b = draw_input_weights(key, 4, input_size, hidden_size, dtype, initializers)
-    drawn = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    drawn = drawing_dtype(dtype)
     input_bias = 0.1 * jax.random.normal(key_gates, (heads,), drawn)
     forget_bias = jnp.linspace(3.0, 6.0, heads, dtype=drawn)
     return MLSTMParams(

@@ -12,6 +12,7 @@ from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
     draw_input_weights,
+    drawing_dtype,
 )
 from rnnjax.recurrences.linear import linear_step
 from rnnjax.recurrences.products import product
@@ -65,7 +66,7 @@ def init(
     key_x, key_gates, key_decay = jax.random.split(key, 3)
     w_x, b_x = draw_input_weights(key_x, 1, input_size, hidden_size, dtype, initializers)
     gates = draw_input_weights(key_gates, 2, hidden_size, hidden_size, dtype, initializers)
-    drawn = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    drawn = drawing_dtype(dtype)
     power = jax.random.uniform(key_decay, b_x.shape, drawn, fastest, slowest)
     log_decay = jnp.log(power) / SHARPNESS
     decay_logit = log_decay - jnp.log(-jnp.expm1(log_decay))  # the inverse of σ

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from rnnjax.recurrences.initializers import (
     DEFAULT_INITIALIZERS,
     Initializers,
+    add_forget_bias,
     check_sizes,
     draw_input_weights,
     per_gate,
@@ -77,7 +78,7 @@ def init(
         per_gate(initializers.recurrent, key_head, 4, (width, width), dtype)
         for key_head in jax.random.split(key_h, heads)
     ]
-    b = b.reshape(4, -1).at[1].add(forget_bias).reshape(-1)
+    b = add_forget_bias(b, forget_bias)
     return SLSTMParams(w_x, jnp.stack(blocks), b)
 
 

@@ -13,7 +13,7 @@ from rnnjax.recurrences.highway import (
     project_with_highway,
     zero_cell,
 )
-from rnnjax.recurrences.initializers import Initializers
+from rnnjax.recurrences.initializers import Initializers, drawing_dtype
 from rnnjax.recurrences.protocol import Recurrence
 from rnnjax.recurrences.sizes import input_shape
 
@@ -57,7 +57,7 @@ def init(
     """
     key, key_v = jax.random.split(key)
     w_x, b = draw_highway_weights(key, input_size, hidden_size, dtype, initializers)
-    drawn = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    drawn = drawing_dtype(dtype)
     bound = 1.5**0.5
     v = jax.random.uniform(key_v, b.shape, drawn, -bound, bound).astype(dtype)
     return SRUParams(w_x, v, b)
