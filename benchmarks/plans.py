@@ -10,6 +10,7 @@ command goes on where a killed one ended; at the end `results.json`, `results.cs
 `plot.png` replace the earlier ones, and `points.jsonl` goes.
 """
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -61,7 +62,7 @@ UNROLLED = "unrolled"
 GRID = ("elman", "minimal_gru", "gru", "gru_reset_before", "lstm", "sru", "gated_diagonal", "lru")
 
 LONG_SECONDS = 0.5  # the peak of memory of a call that takes longer is measured once
-FAR_SECONDS, FAR_RATIO = 1.0, 5.0  # what takes longer, and so many times the fastest, is far behind
+FAR_SECONDS, FAR_RATIO = 0.1, 5.0  # what takes longer, and so many times the fastest, is far behind
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Config:
     """The fewest of them."""
     compile_limit_seconds: float = 60.0
     """A program whose compilation takes longer is left out."""
-    run_limit_seconds: float = 10.0
+    run_limit_seconds: float = 3.0
     """A program of an iterative plan that runs longer, or is expected to, is left out."""
     jacobian_limit_bytes: int = 2**29
     """The newton plan is left out where the Jacobians of all steps take more."""
@@ -225,8 +226,9 @@ def examine(send: Send, config: Config, point: Point, programs: Sequence[Program
     """Compile and time the programs of one point.
 
     Sends a `Ready`; then for each program its compile cost and, once it has run, the seconds of
-    that; and at last of all: program -> peak of resident memory, `Spread` of run times. In place of
-    the two of a program it may send why there is nothing to measure.
+    that; and at last of all: program -> peak of resident memory, `Spread` of run times, and the
+    plan whose program it is to the letter, if there is one before it: that is measured once. In
+    place of the two of a program it may send why there is nothing to measure.
     """
     params, xs = arguments_of(config, point)
     recurrence, plans = rnnjax.recurrences.REGISTRY[point["recurrence"]], plans_of(config)
@@ -239,6 +241,8 @@ def examine(send: Send, config: Config, point: Point, programs: Sequence[Program
 
     calls: dict[Program, Call] = {}
     first_seconds: dict[Program, float] = {}
+    originals: dict[tuple[str, str], str] = {}  # computation, text of a program -> its first plan
+    twins: dict[Program, str] = {}
     for program in programs:
         plan = plans[program.plan]
         reason = jacobians_too_large(config, recurrence, params, xs, plan)
@@ -252,16 +256,22 @@ def examine(send: Send, config: Config, point: Point, programs: Sequence[Program
             send(f"refused: {error}")
             continue
         send(cost)
+        key = program.computation, canonical_text(compiled.as_text())
+        if key in originals:
+            twins[program] = originals[key]
+            send(None)
+            continue
         results, seconds = timed(lambda compiled=compiled: compiled(params, xs))
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(results)):
             send("the result is not finite")
             continue
         del results
+        originals[key] = program.plan
         calls[program] = lambda compiled=compiled: compiled(params, xs)
         first_seconds[program] = seconds
         send(seconds)
 
-    found: dict[Program, tuple[int | None, Spread]] = {}
+    found: dict[Program, tuple[int | None, Spread, str | None]] = {}
     for computation in COMPUTATIONS:
         here = {p: seconds for p, seconds in first_seconds.items() if p.computation == computation}
         far = far_behind(here)
@@ -274,10 +284,28 @@ def examine(send: Send, config: Config, point: Point, programs: Sequence[Program
         }
         rounds = interleaved_seconds(near, config.budget_seconds, least_rounds=config.least_rounds)
         for plan, seconds in rounds.items():
-            found[Program(computation, plan)] = (peaks[plan], spread(seconds))
+            found[Program(computation, plan)] = (peaks[plan], spread(seconds), None)
         for program in far:
-            found[program] = (None, spread([timed(calls[program])[1]]))
+            found[program] = (None, spread([timed(calls[program])[1]]), None)
+    for program, original in twins.items():
+        resident, run, _ = found[program._replace(plan=original)]
+        found[program] = (resident, run, original)
     send(found)
+
+
+def canonical_text(program: str) -> str:
+    """The text of a compiled program without what does not change what it does.
+
+    Where each operation came from is left out, and names become numbers in their order.
+    """
+    text = re.sub(r", metadata=\{[^}]*\}", "", program)
+    text = re.sub(r"^HloModule [^,]*", "HloModule", text)
+    # Tables of files, functions and lines, to which the metadata refer.
+    text = re.sub(
+        r"^(\d+ .*|FileNames|FunctionNames|FileLocations|StackFrames)\n", "", text, flags=re.M
+    )
+    numbers: dict[str, int] = {}
+    return re.sub(r"%[\w.\-]+", lambda name: f"%{numbers.setdefault(name[0], len(numbers))}", text)
 
 
 def timed(call: Call) -> tuple[Any, float]:
@@ -378,7 +406,8 @@ def measure_point(
         config.compile_limit_seconds,
         {name: config.run_limit_seconds for name, plan in plans.items() if is_iterative(plan)},
     )
-    examined = {program: Examined(cost, *last[program]) for program, (cost, _) in found.items()}
+    examined = {program: Examined(cost, *last[program][:2]) for program, (cost, _) in found.items()}
+    twins = {program: last[program][2] for program in found}
     return ready.device, [
         completed(
             PlanRow(
@@ -390,6 +419,7 @@ def measure_point(
                 hidden_size=point["hidden_size"],
                 ys_bytes=ready.ys_bytes,
                 auto=ready.auto,
+                same_program_as=twins.get(Program(computation, plan)),
             ),
             examined,
             left_out,

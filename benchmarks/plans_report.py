@@ -55,6 +55,7 @@ class PlanRow(Row):
     hidden_size: int = field(kw_only=True)
     ys_bytes: int = field(kw_only=True)  # of the outputs of all steps and rows
     auto: str = field(kw_only=True)  # the plan that auto takes at this point
+    same_program_as: str | None = None  # the plan whose compiled program is this one to the letter
 
 
 class Place(NamedTuple):
@@ -148,7 +149,8 @@ def report_text(
         "All plans of a line took turns; times are medians. A training step is the value and the "
         "gradient by parameters and inputs. × is the time relative to that of the reference, less "
         "is faster; – was not measured: the plan refuses, or for the reasons at the end. What was "
-        "far behind was timed once, without its resident memory. The loop was written out up to "
+        "far behind was timed once, without its resident memory; two plans that compile to one "
+        "program share its times. The loop was written out up to "
         f"T = {conditions['longest_unrolled']}.",
     ]
     sections = [

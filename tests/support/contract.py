@@ -52,8 +52,9 @@ def normal(rng: np.random.Generator, tree: Any) -> Any:
 
 @lru_cache
 def drawn_params(recurrence: rnnjax.Recurrence, dtype: str, seed: int) -> Any:
-    """Kept, for drawing compiles."""
-    return recurrence.init(jax.random.key(seed), INPUT, HIDDEN, dtype=dtype)
+    """Kept, for drawing compiles; drawn at once, for a tracer must not be kept."""
+    with jax.ensure_compile_time_eval():
+        return recurrence.init(jax.random.key(seed), INPUT, HIDDEN, dtype=dtype)
 
 
 def case(recurrence: rnnjax.Recurrence, time_steps: int, dtype: str, seed: int = 0) -> Case:
