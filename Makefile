@@ -5,7 +5,7 @@ VENV := .venv
 VENV_PEERS := .venv-peers
 VENV_NEWEST := .venv-newest
 BIN := $(VENV)/bin
-PROJECT := pyproject.toml constraints.txt
+PROJECT := pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*)
 # As many processes as cores: nearly all of the time of the tests is compilation.
 PYTEST = -m pytest --numprocesses auto --dist loadgroup
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt

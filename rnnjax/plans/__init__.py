@@ -9,6 +9,8 @@ from rnnjax.plans.checkpointed import checkpointed as _checkpointed
 from rnnjax.plans.checkpointed import checkpointed_in, checkpointed_nested, checkpointed_within
 from rnnjax.plans.fused import fused as _fused
 from rnnjax.plans.fused import fused_by
+from rnnjax.plans.native import native as _native
+from rnnjax.plans.native import native_with
 from rnnjax.plans.newton import newton as _newton
 from rnnjax.plans.newton import newton_with
 from rnnjax.plans.protocol import Plan
@@ -27,6 +29,7 @@ REGISTRY: Mapping[str, Plan] = MappingProxyType(
             _fused,
             _checkpointed,
             _associative,
+            _native,
             _newton,
             _quasi_newton,
         )
@@ -42,6 +45,7 @@ __all__ = [
     "checkpointed_nested",
     "checkpointed_within",
     "fused_by",
+    "native_with",
     "newton_with",
     "quasi_newton_with",
     "unrolled_by",

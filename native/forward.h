@@ -1,0 +1,287 @@
+// Running a recurrence over all of time.
+//
+// The inputs of some steps at a time are projected together, which reads the input weights once for
+// many rows; then step after step mixes the state and gates. Nothing but the outputs, and what a
+// backward pass needs, is written to memory that is not in a cache.
+//
+// Threads share either rows, and then never meet, or hidden units, and then meet once a step.
+#pragma once
+
+#include "calls.h"
+#include "panels.h"
+#include "team.h"
+
+namespace rnnjax {
+namespace RNNJAX_INSTRUCTIONS {
+
+constexpr long kCacheOfAThread = 1L << 20;  // bytes of recurrent weights that stay near one core
+constexpr long kLeastRowsOfAThread = 3;
+constexpr long kBytesOfProjections = 1L << 20;
+constexpr long kMostProjectedRows = 512;
+constexpr long kLeastWorkOfAMeeting = 40000;  // multiplications a step below which one thread is best
+
+inline long divided_up(long a, long b) { return (a + b - 1) / b; }
+
+enum class Share { kNothing, kRows, kUnits };
+
+// blocks: what hidden units are shared in.
+inline Share best_share(const Sizes& sizes, int gates, long blocks, int threads) {
+  const long weights = sizes.hidden_size * sizes.hidden_size * gates;
+  if (threads == 1) return Share::kNothing;
+  const bool near = weights * static_cast<long>(sizeof(float)) <= kCacheOfAThread;
+  if (sizes.rows >= threads * kLeastRowsOfAThread && (near || blocks < threads)) return Share::kRows;
+  if (weights * sizes.rows < kLeastWorkOfAMeeting || blocks < threads) {
+    return sizes.rows >= threads && sizes.rows > 1 ? Share::kRows : Share::kNothing;
+  }
+  return Share::kUnits;
+}
+
+template <class Cell>
+class Forward {
+ public:
+  Forward(const ForwardCall& call, Team& team)
+      : call_(call),
+        team_(team),
+        steps_(call.sizes.time_steps),
+        rows_(call.sizes.rows),
+        inputs_(call.sizes.input_size),
+        units_(call.sizes.hidden_size),
+        panels_(divided_up(units_, N * kLanes)),
+        padded_(panels_ * N * kLanes),
+        chunk_(chunk_steps()),
+        w_x_(panels_ * inputs_ * C * kLanes),
+        w_h_(panels_ * units_ * C * kLanes),
+        biases_(2 * panels_ * C * kLanes),
+        projected_(panels_ * chunk_ * rows_ * C * kLanes),
+        states_((2 + Cell::kStates - 1) * rows_ * padded_) {}
+
+  Outcome run() {
+    if (!w_x_.data() || !w_h_.data() || !biases_.data() || !projected_.data() || !states_.data()) {
+      return Outcome::kNoMemory;
+    }
+    share_ = best_share(call_.sizes, G, panels_, team_.most());
+    enter();
+    team_.together(&pack_all, this);
+    if (share_ == Share::kUnits) {
+      // A chunk a call, so that a helper who comes late still has its share of the rest.
+      for (begin_ = 0; begin_ < steps_; begin_ += chunk_) team_.together(&chunk_of_units, this);
+    } else if (share_ == Share::kRows) {
+      team_.together(&all_of_rows, this);
+    } else {
+      run_rows(0, rows_);
+    }
+    leave();
+    return Outcome::kDone;
+  }
+
+ private:
+  static constexpr int G = Cell::kGates;
+  static constexpr int N = 4 / G > 0 ? 4 / G : 1;  // blocks of units in a panel
+  static constexpr int C = G * N;
+  static constexpr int R = rows_of_tile(C);
+
+  long chunk_steps() const {
+    const long bytes_of_a_row = padded_ * G * static_cast<long>(sizeof(float));
+    long rows = kBytesOfProjections * team_.most() / bytes_of_a_row;
+    rows = rows < kMostProjectedRows ? rows : kMostProjectedRows;
+    const long steps = rows / rows_;
+    return steps < 1 ? 1 : steps < steps_ ? steps : steps_;
+  }
+
+  long time(long step) const { return call_.reverse ? steps_ - 1 - step : step; }
+  float* h(long step) const { return states_.data() + (step % 2) * rows_ * padded_; }
+  float* other_state(int i) const { return states_.data() + (1 + i) * rows_ * padded_; }
+  uint8_t flag(long step, long row) const { return call_.flags[time(step) * rows_ + row]; }
+
+  // The carry before the first step, in padded rows.
+  void enter() {
+    memset(states_.data(), 0, (2 + Cell::kStates - 1) * rows_ * padded_ * sizeof(float));
+    for (int i = 0; i < Cell::kStates; ++i) {
+      float* to = i == 0 ? h(0) : other_state(i);
+      for (long row = 0; row < rows_; ++row) {
+        const bool reset = call_.flags && (flag(0, row) & kReset);
+        const float* from = (reset ? call_.fresh : call_.carry)[i] + row * units_;
+        memcpy(to + row * padded_, from, units_ * sizeof(float));
+      }
+    }
+  }
+
+  void leave() {
+    for (int i = 0; i < Cell::kStates; ++i) {
+      const float* from = i == 0 ? h(steps_) : other_state(i);
+      for (long row = 0; row < rows_; ++row) {
+        memcpy(call_.last[i] + row * units_, from + row * padded_, units_ * sizeof(float));
+      }
+    }
+  }
+
+  static void pack_all(void* context, int, int) {
+    auto& self = *static_cast<Forward*>(context);
+    for (long panel; (panel = self.team_.claim()) < self.panels_;) {
+      pack<G, N>(self.call_.w_x, self.inputs_, self.units_, panel,
+                 self.w_x_.data() + panel * self.inputs_ * C * kLanes);
+      pack<G, N>(self.call_.w_h, self.units_, self.units_, panel,
+                 self.w_h_.data() + panel * self.units_ * C * kLanes);
+      float* b_x = self.biases_.data() + panel * C * kLanes;
+      float* b_h = b_x + self.panels_ * C * kLanes;
+      pack<G, N>(self.call_.b_x, 1, self.units_, panel, b_x);
+      if (self.call_.b_h) {
+        pack<G, N>(self.call_.b_h, 1, self.units_, panel, b_h);
+      } else {
+        memset(b_h, 0, C * kLanes * sizeof(float));
+      }
+    }
+  }
+
+  static void chunk_of_units(void* context, int member, int members) {
+    auto& self = *static_cast<Forward*>(context);
+    const long first = self.panels_ * member / members;
+    const long last = self.panels_ * (member + 1) / members;
+    const long end = self.begin_ + self.chunk_ < self.steps_ ? self.begin_ + self.chunk_ : self.steps_;
+    self.project(first, last, 0, self.rows_, self.begin_, end);
+    for (long step = self.begin_; step < end; ++step) {
+      self.advance(first, last, 0, self.rows_, step, step - self.begin_);
+      if (members > 1) self.team_.wait_for_all(member);
+    }
+  }
+
+  static void all_of_rows(void* context, int, int) {
+    auto& self = *static_cast<Forward*>(context);
+    const long groups = self.team_.most();
+    for (long group; (group = self.team_.claim()) < groups;) {
+      self.run_rows(self.rows_ * group / groups, self.rows_ * (group + 1) / groups);
+    }
+  }
+
+  void run_rows(long first, long last) {
+    for (long begin = 0; begin < steps_; begin += chunk_) {
+      const long end = begin + chunk_ < steps_ ? begin + chunk_ : steps_;
+      project(0, panels_, first, last, begin, end);
+      for (long step = begin; step < end; ++step) {
+        advance(0, panels_, first, last, step, step - begin);
+      }
+    }
+  }
+
+  float* projected(long panel, long step_of_chunk, long row) const {
+    return projected_.data() + ((panel * chunk_ + step_of_chunk) * rows_ + row) * C * kLanes;
+  }
+
+  // z = x W_x + b_x of some panels, rows and steps.
+  void project(long first_panel, long last_panel, long first_row, long last_row, long begin,
+               long end) const {
+    const long width = last_row - first_row;
+    for (long panel = first_panel; panel < last_panel; ++panel) {
+      const float* weights = w_x_.data() + panel * inputs_ * C * kLanes;
+      const float* bias = biases_.data() + panel * C * kLanes;
+      for_tiles<R>(0, (end - begin) * width, [&](long first, auto count) {
+        constexpr int K = decltype(count)::value;
+        const float* xs[K];
+        float* to[K];
+        for (int r = 0; r < K; ++r) {
+          const long step = (first + r) / width, row = first_row + (first + r) % width;
+          xs[r] = call_.xs + (time(begin + step) * rows_ + row) * inputs_;
+          to[r] = projected(panel, step, row);
+        }
+        Vec sums[K][C];
+        for (int r = 0; r < K; ++r) {
+          RNNJAX_UNROLL for (int c = 0; c < C; ++c) sums[r][c] = load(bias + c * kLanes);
+        }
+        accumulate<K, C>(sums, xs, weights, inputs_);
+        for (int r = 0; r < K; ++r) {
+          RNNJAX_UNROLL for (int c = 0; c < C; ++c) store(to[r] + c * kLanes, sums[r][c]);
+        }
+      });
+    }
+  }
+
+  // One step of some panels and rows.
+  void advance(long first_panel, long last_panel, long first_row, long last_row, long step,
+               long step_of_chunk) const {
+    const float* state = h(step);
+    for (long panel = first_panel; panel < last_panel; ++panel) {
+      const float* weights = w_h_.data() + panel * units_ * C * kLanes;
+      const float* bias = biases_.data() + (panels_ + panel) * C * kLanes;
+      for_tiles<R>(first_row, last_row, [&](long first, auto count) {
+        constexpr int K = decltype(count)::value;
+        const float* states[K];
+        RNNJAX_UNROLL for (int r = 0; r < K; ++r) states[r] = state + (first + r) * padded_;
+        Vec sums[K][C];
+        RNNJAX_UNROLL for (int r = 0; r < K; ++r) {
+          RNNJAX_UNROLL for (int c = 0; c < C; ++c) {
+            sums[r][c] = Cell::kSumOnly ? Vec{} : load(bias + c * kLanes);
+          }
+        }
+        accumulate<K, C>(sums, states, weights, units_);
+        RNNJAX_UNROLL for (int r = 0; r < K; ++r) {
+          finish(panel, first + r, step, projected(panel, step_of_chunk, first + r), sums[r]);
+        }
+      });
+    }
+  }
+
+  // Gate one row of one panel, and write down what comes of it.
+  RNNJAX_INLINE void finish(long panel, long row, long step, const float* zs,
+                            const Vec (&sums)[C]) const {
+    const long t = time(step);
+    uint8_t here = kValid, next = kValid;
+    if (call_.flags) {
+      here = flag(step, row);
+      if (step + 1 < steps_) next = flag(step + 1, row);
+    }
+    RNNJAX_UNROLL for (int n = 0; n < N; ++n) {
+      const long unit = (panel * N + n) * kLanes;
+      if (unit >= units_) continue;
+      const long lanes = units_ - unit;
+      Vec z[G], m[G], in[Cell::kStates], out[Cell::kStates], saved[Cell::kSaved];
+      RNNJAX_UNROLL for (int g = 0; g < G; ++g) {
+        z[g] = load(zs + (n * G + g) * kLanes);
+        m[g] = sums[n * G + g];
+      }
+      float* places[Cell::kStates];
+      in[0] = load(h(step) + row * padded_ + unit);
+      places[0] = h(step + 1) + row * padded_ + unit;
+      RNNJAX_UNROLL for (int i = 1; i < Cell::kStates; ++i) {
+        places[i] = other_state(i) + row * padded_ + unit;
+        in[i] = load(places[i]);
+      }
+      Cell::forward(z, m, in, out, saved);
+      float* ys = call_.ys + (t * rows_ + row) * units_ + unit;
+      if (here & kValid) {
+        store_first(ys, out[0], lanes);
+        if (call_.saved) {
+          const long stride = call_.sizes.saved_units();
+          float* to = call_.saved + (t * rows_ + row) * Cell::kSaved * stride + unit;
+          RNNJAX_UNROLL for (int s = 0; s < Cell::kSaved; ++s) store(to + s * stride, saved[s]);
+        }
+      } else {
+        store_first(ys, Vec{}, lanes);
+        RNNJAX_UNROLL for (int i = 0; i < Cell::kStates; ++i) out[i] = in[i];
+      }
+      if (next & kReset) {
+        RNNJAX_UNROLL for (int i = 0; i < Cell::kStates; ++i) {
+          out[i] = load_first(call_.fresh[i] + row * units_ + unit, lanes);
+        }
+      }
+      RNNJAX_UNROLL for (int i = 0; i < Cell::kStates; ++i) store(places[i], out[i]);
+    }
+  }
+
+  const ForwardCall& call_;
+  Team& team_;
+  const long steps_, rows_, inputs_, units_, panels_, padded_, chunk_;
+  const Buffer w_x_, w_h_;  // (panel, depth, C, lanes)
+  const Buffer biases_;     // of z, then of m: (panel, C, lanes)
+  const Buffer projected_;  // (panel, step of a chunk, row, C, lanes)
+  const Buffer states_;     // h before and after a step by turns, then the other leaves: (B, padded)
+  Share share_ = Share::kNothing;
+  long begin_ = 0;
+};
+
+template <class Cell>
+Outcome forward(const ForwardCall& call, Team& team) {
+  return Forward<Cell>(call, team).run();
+}
+
+}  // namespace RNNJAX_INSTRUCTIONS
+}  // namespace rnnjax

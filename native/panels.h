@@ -1,0 +1,147 @@
+// Packed weights, and the product of rows with them that everything else is made of.
+//
+// A panel is a block of C vectors of columns, all of its depth one after another: (depth, C, lanes).
+// A tile is R rows times one panel; its sums stay in registers over the whole depth.
+#pragma once
+
+#include <stdlib.h>
+
+#include "vector.h"
+
+namespace rnnjax {
+namespace RNNJAX_INSTRUCTIONS {
+
+// How many vectors of sums fit beside those of a panel's row and a broadcast number.
+constexpr int kMostSums = kRegisters == 32 ? 24 : 9;
+
+constexpr int rows_of_tile(int columns) { return kMostSums / columns; }
+
+// Short tiles sum even and odd depths apart, lest each sum wait for the one before.
+constexpr int parts_of(int sums) {
+  return 4 * sums <= kMostSums ? 4 : 2 * sums <= kMostSums ? 2 : 1;
+}
+
+template <int R, int C>
+RNNJAX_INLINE void clear(Vec (&sums)[R][C]) {
+  RNNJAX_UNROLL for (int r = 0; r < R; ++r) {
+    RNNJAX_UNROLL for (int c = 0; c < C; ++c) sums[r][c] = Vec{};
+  }
+}
+
+// sums[r][c] += Σ_k rows[r][k] panel[k][c]
+template <int R, int C>
+RNNJAX_INLINE void accumulate(Vec (&sums)[R][C], const float* const (&rows)[R], const float* panel,
+                              long depth) {
+  constexpr int P = parts_of(R * C);
+  Vec parts[P][R][C];
+  RNNJAX_UNROLL for (int r = 0; r < R; ++r) {
+    RNNJAX_UNROLL for (int c = 0; c < C; ++c) {
+      parts[0][r][c] = sums[r][c];
+      RNNJAX_UNROLL for (int p = 1; p < P; ++p) parts[p][r][c] = Vec{};
+    }
+  }
+  long k = 0;
+  for (; k + P <= depth; k += P) {
+    RNNJAX_UNROLL for (int p = 0; p < P; ++p) {
+      Vec w[C];
+      RNNJAX_UNROLL for (int c = 0; c < C; ++c) w[c] = load(panel + (p * C + c) * kLanes);
+      RNNJAX_UNROLL for (int r = 0; r < R; ++r) {
+        const float a = rows[r][k + p];
+        RNNJAX_UNROLL for (int c = 0; c < C; ++c) parts[p][r][c] += a * w[c];
+      }
+    }
+    panel += P * C * kLanes;
+  }
+  for (; k < depth; ++k, panel += C * kLanes) {
+    RNNJAX_UNROLL for (int r = 0; r < R; ++r) {
+      const float a = rows[r][k];
+      RNNJAX_UNROLL for (int c = 0; c < C; ++c) parts[0][r][c] += a * load(panel + c * kLanes);
+    }
+  }
+  RNNJAX_UNROLL for (int r = 0; r < R; ++r) {
+    RNNJAX_UNROLL for (int c = 0; c < C; ++c) {
+      Vec sum = parts[0][r][c];
+      RNNJAX_UNROLL for (int p = 1; p < P; ++p) sum += parts[p][r][c];
+      sums[r][c] = sum;
+    }
+  }
+}
+
+template <int N>
+struct Int {
+  static constexpr int value = N;
+};
+
+// f(Int<rows>) for 1 <= rows <= Most.
+template <int Most, class F>
+RNNJAX_INLINE void with_constant(long rows, const F& f) {
+  if constexpr (Most > 1) {
+    if (rows < Most) {
+      with_constant<Most - 1>(rows, f);
+      return;
+    }
+  }
+  f(Int<Most>{});
+}
+
+// f(first, Int<count>) over rows [begin, end) in tiles of about equal height, at most Most.
+template <int Most, class F>
+RNNJAX_INLINE void for_tiles(long begin, long end, const F& f) {
+  const long rows = end - begin, tiles = (rows + Most - 1) / Most;
+  for (long tile = 0; tile < tiles; ++tile) {
+    const long first = begin + tile * rows / tiles, last = begin + (tile + 1) * rows / tiles;
+    with_constant<Most>(last - first, [&](auto count) { f(first, count); });
+  }
+}
+
+// Panel `number` of weights (depth, gates H), whose columns are (block of units, gate, lanes).
+template <int G, int N>
+inline void pack(const float* weights, long depth, long hidden_size, long number, float* panel) {
+  for (long k = 0; k < depth; ++k) {
+    for (int n = 0; n < N; ++n) {
+      const long unit = (number * N + n) * kLanes;
+      for (int g = 0; g < G; ++g, panel += kLanes) {
+        const long lanes = hidden_size - unit;
+        const float* from = weights + (k * G + g) * hidden_size + unit;
+        store(panel, lanes > 0 ? load_first(from, lanes) : Vec{});
+      }
+    }
+  }
+}
+
+// Panel `number` of the transpose of weights (columns, depth): C vectors of columns.
+template <int C>
+inline void pack_transposed(const float* weights, long columns, long depth, long number,
+                            float* panel) {
+  for (int c = 0; c < C; ++c) {
+    const long first = (number * C + c) * kLanes;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      float* to = panel + c * kLanes + lane;
+      if (first + lane < columns) {
+        const float* from = weights + (first + lane) * depth;
+        for (long k = 0; k < depth; ++k) to[k * C * kLanes] = from[k];
+      } else {
+        for (long k = 0; k < depth; ++k) to[k * C * kLanes] = 0.0f;
+      }
+    }
+  }
+}
+
+// Memory for one call, taken before its loops begin.
+class Buffer {
+ public:
+  explicit Buffer(long floats) {
+    const size_t bytes = (floats * sizeof(float) + 63) / 64 * 64;
+    data_ = static_cast<float*>(aligned_alloc(64, bytes == 0 ? 64 : bytes));
+  }
+  ~Buffer() { free(data_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  float* data() const { return data_; }
+
+ private:
+  float* data_;
+};
+
+}  // namespace RNNJAX_INSTRUCTIONS
+}  // namespace rnnjax

@@ -1,0 +1,296 @@
+"""A compiled kernel for the CPU: weights packed once, gates computed where the sums are."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
+from rnnjax.plans.masking import zero_unless
+from rnnjax.plans.native_library import instruction_sets, library
+from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, Request, check_size
+from rnnjax.plans.segments import outputs_entered
+from rnnjax.recurrences.elman import elman, elman_relu
+from rnnjax.recurrences.gru import gru
+from rnnjax.recurrences.lstm import lstm
+from rnnjax.recurrences.minimal_gru import minimal_gru
+from rnnjax.recurrences.protocol import Carry, Params, Recurrence
+
+SAVED_UNITS = 16  # what is saved of a step is padded to so many hidden units, as in native/calls.h
+
+
+class Kernel(NamedTuple):
+    """What the compiled library says of a recurrence, see `native/kernels.cc`."""
+
+    gates: int  # G
+    saved: int  # vectors of H numbers that a step keeps for the backward pass
+    sum_only: bool  # z and m are used only as their sum, so that their cotangents are one
+
+
+KERNELS: Mapping[Recurrence, Kernel] = MappingProxyType(
+    {
+        elman: Kernel(gates=1, saved=1, sum_only=True),
+        elman_relu: Kernel(gates=1, saved=1, sum_only=True),
+        minimal_gru: Kernel(gates=2, saved=3, sum_only=True),
+        gru: Kernel(gates=3, saved=5, sum_only=False),
+        lstm: Kernel(gates=4, saved=5, sum_only=True),
+    }
+)
+"""The recurrences that have one; the very records, for another may compute something else."""
+
+
+class Options(NamedTuple):
+    """How a kernel is called, besides its arrays."""
+
+    recurrence: Recurrence
+    reverse: bool
+    threads: int  # at most; 0 is as many as XLA has
+    instructions: str  # an instruction set, or "best"
+    plan: str  # whom an error about derivatives names
+
+
+class Arrays(NamedTuple):
+    """All arrays of a call, with the batch axes as one."""
+
+    xs: Array  # (T, B, I)
+    carry: tuple[Array, ...]  # leaves (B, H)
+    fresh: tuple[Array, ...]
+    valid: Array | None  # (T, B) bool
+    resets: Array | None
+
+
+def _flags(arrays: Arrays) -> Array | None:
+    """`(T, B)` uint8: 1 within the length, 2 a reset there; None where neither was asked for."""
+    if arrays.valid is None and arrays.resets is None:
+        return None
+    everywhere = jnp.ones(arrays.xs.shape[:2], bool)
+    valid = everywhere if arrays.valid is None else arrays.valid
+    resets = ~everywhere if arrays.resets is None else arrays.resets & valid
+    return valid.astype(jnp.uint8) + jnp.uint8(2) * resets.astype(jnp.uint8)
+
+
+def _call(handler: str, options: Options, sizes: dict[str, int | bool], results: Any, arrays: Any) -> Any:
+    """Call a handler on the leaves of `arrays`; returns arrays in the structure of `results`."""
+    leaves, structure = jax.tree.flatten(results)
+    attributes = {n: v if isinstance(v, bool) else np.int64(v) for n, v in sizes.items()}
+    call = jax.ffi.ffi_call(handler, leaves, vmap_method="sequential")
+    found = call(
+        *jax.tree.leaves(arrays),
+        recurrence=options.recurrence.name,
+        instructions=options.instructions,
+        reverse=options.reverse,
+        threads=np.int64(options.threads),
+        **attributes,
+    )
+    return jax.tree.unflatten(structure, found)
+
+
+def _float32(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _saved_shape(kernel: Kernel, time_steps: int, rows: int, hidden_size: int) -> tuple[int, ...]:
+    padded = -(-hidden_size // SAVED_UNITS) * SAVED_UNITS
+    return time_steps, rows, kernel.saved, padded
+
+
+def _forward(options: Options, params: Params, arrays: Arrays, save: bool) -> Any:
+    """`((last, ys), saved)`; nothing is saved unless asked for."""
+    kernel = KERNELS[options.recurrence]
+    time_steps, rows, input_size = arrays.xs.shape
+    hidden_size = params.w_h.shape[0]
+    flags = _flags(arrays)
+    results = {
+        "0 ys": _float32(time_steps, rows, hidden_size),
+        "1 last": tuple(_float32(rows, hidden_size) for _ in arrays.carry),
+        "2 saved": _float32(*_saved_shape(kernel, time_steps, rows, hidden_size)) if save else None,
+    }
+    found = _call(
+        "rnnjax_forward",
+        options,
+        {
+            "time_steps": time_steps,
+            "rows": rows,
+            "input_size": input_size,
+            "hidden_size": hidden_size,
+            "masked": flags is not None,
+            "save": save,
+        },
+        results,
+        (arrays.xs, *params, flags, arrays.carry, arrays.fresh),
+    )
+    return (found["1 last"], found["0 ys"]), found["2 saved"]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _native(options: Options, params: Params, arrays: Arrays) -> tuple[tuple[Array, ...], Array]:
+    out, _ = _forward(options, params, arrays, save=False)
+    return out
+
+
+def _native_forward(options: Options, params: Params, arrays: Arrays) -> Any:
+    out, saved = _forward(options, params, arrays, save=True)
+    return out, (params, arrays, out[1], saved)
+
+
+def _native_backward(options: Options, residuals: Any, cotangents: Any) -> tuple[Params, Arrays]:
+    (params, arrays, ys, saved), (dlast, dys) = first_order_only(
+        options.plan, (residuals, cotangents)
+    )
+    kernel = KERNELS[options.recurrence]
+    time_steps, rows, hidden_size = ys.shape
+    flags = _flags(arrays)
+    by_gates = _float32(time_steps, rows, kernel.gates * hidden_size)
+    of_carry = tuple(_float32(rows, hidden_size) for _ in arrays.carry)
+    found = _call(
+        "rnnjax_backward",
+        options,
+        {
+            "time_steps": time_steps,
+            "rows": rows,
+            "hidden_size": hidden_size,
+            "masked": flags is not None,
+        },
+        {
+            "0 dz": by_gates,
+            "1 dm": None if kernel.sum_only else by_gates,
+            "2 dcarry": of_carry,
+            "3 dfresh": of_carry,
+        },
+        (params.w_h, flags, saved, dys, dlast),
+    )
+    dz = found["0 dz"].reshape(time_steps * rows, -1)
+    dm = dz if kernel.sum_only else found["1 dm"].reshape(dz.shape)
+    entered = outputs_entered(
+        ys, arrays.carry[0], arrays.fresh[0], arrays.valid, arrays.resets, options.reverse
+    )
+    xs = zero_unless(arrays.valid, arrays.xs)
+    by_params = {
+        "w_x": xs.reshape(dz.shape[0], -1).T @ dz,
+        "w_h": entered.reshape(dz.shape[0], -1).T @ dm,
+        "b": dz.sum(0),
+        "b_x": dz.sum(0),
+    }
+    if not kernel.sum_only:
+        by_params["b_h"] = dm.sum(0)
+    dparams = type(params)(**{name: by_params[name] for name in params._fields})
+    dxs = (dz @ params.w_x.T).reshape(arrays.xs.shape)
+    return dparams, Arrays(dxs, found["2 dcarry"], found["3 dfresh"], None, None)
+
+
+_native.defvjp(_native_forward, _native_backward)
+
+
+def run(
+    recurrence: Recurrence,
+    params: Params,
+    inputs: Inputs,
+    reverse: bool,
+    *,
+    plan: str = "native",
+    threads: int = 0,
+    instructions: str = "best",
+) -> tuple[Carry, Array]:
+    """Run the compiled kernel of a recurrence.
+
+    Forward, the inputs of some steps are projected together, all gates of a block of hidden units
+    are summed in registers, and nothing but the outputs is written to memory. Backward, the kernel
+    runs what is sequential; the gradients of weights and inputs are products over all of time.
+
+    Args:
+        recurrence: One of `KERNELS`.
+        params: Its parameters, float32.
+        inputs: All arrays besides, float32.
+        reverse: Whether to run from the last step to the first.
+        plan: The name that an error about derivatives gives.
+        threads: At most; 0 is as many as XLA has.
+        instructions: An instruction set, or "best".
+    """
+    params, xs, carry, fresh = reverse_mode_only(
+        plan, (params, inputs.xs, inputs.carry, inputs.fresh_carry)
+    )
+    time_steps, *batch_shape, input_size = xs.shape
+    leaves, structure = jax.tree.flatten(carry)
+
+    def as_rows(leaf: Array, axes: int) -> Array:
+        return leaf.reshape(*leaf.shape[:axes], -1, *leaf.shape[axes + len(batch_shape) :])
+
+    arrays = Arrays(
+        as_rows(xs, 1),
+        tuple(as_rows(leaf, 0) for leaf in leaves),
+        tuple(as_rows(leaf, 0) for leaf in jax.tree.leaves(fresh)),
+        None if inputs.valid is None else as_rows(inputs.valid, 1),
+        None if inputs.resets is None else as_rows(inputs.resets, 1),
+    )
+    options = Options(recurrence, reverse, threads, instructions, plan)
+    last, ys = _native(options, params, arrays)
+    last = [leaf.reshape(*batch_shape, -1) for leaf in last]
+    return jax.tree.unflatten(structure, last), ys.reshape(time_steps, *batch_shape, -1)
+
+
+def refusal(request: Request) -> str | None:
+    """Why a request cannot be served; whether there is a library is asked last."""
+    if request.platform != "cpu":
+        return f"its kernels are compiled for a CPU, this runs on {request.platform}"
+    if request.recurrence not in KERNELS:
+        names = ", ".join(recurrence.name for recurrence in KERNELS)
+        return f"there is a kernel for {names}, none for {request.recurrence.name}"
+    dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(request.params)}
+    dtypes |= {request.dtype, request.accumulation_dtype}
+    if dtypes != {"float32"}:
+        others = ", ".join(sorted(dtypes - {"float32"}))
+        return f"its kernels compute in float32, got {others}"
+    if request.rows == 0:
+        return "there are no rows"
+    return library().missing
+
+
+native = Plan(
+    name="native",
+    summary="a compiled CPU kernel: packed weights, sums in registers, threads that share the work",
+    run=run,
+    derivatives=FIRST_ORDER_REVERSE,
+    cost="a gradient keeps the gates of each step and writes their cotangents, then one product a "
+    "weight",
+    refusal=refusal,
+)
+
+
+def _refusal_of_instructions(instructions: str, request: Request) -> str | None:
+    reason = refusal(request)
+    if reason is None and instructions != "best" and instructions not in instruction_sets():
+        known = ", ".join(instruction_sets())
+        return f"instructions: got {instructions!r}, this processor runs {known}"
+    return reason
+
+
+@lru_cache
+def native_with(*, threads: int | None = None, instructions: str = "best") -> Plan:
+    """The native plan with fewer threads, or with another instruction set than the best.
+
+    Args:
+        threads: At most so many, and never more than XLA has; None is as many.
+        instructions: "best", or a set that the processor runs ("avx512", "avx2", "baseline").
+
+    Raises:
+        ValueError: `threads` is not an integer or below one.
+    """
+    if threads is not None:
+        check_size("threads", threads)
+    given = [
+        *([] if threads is None else [f"threads={threads}"]),
+        *([] if instructions == "best" else [f"instructions={instructions}"]),
+    ]
+    name = f"native_with({', '.join(given)})"
+    return replace(
+        native,
+        name=name,
+        run=partial(run, plan=name, threads=threads or 0, instructions=instructions),
+        refusal=partial(_refusal_of_instructions, instructions),
+    )
