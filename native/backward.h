@@ -1,7 +1,8 @@
-// The sequential part of backpropagation through time.
+// Backpropagation through time.
 //
-// The loop carries nothing but the cotangent of the carry, and writes down those of the gates. The
-// gradients of weights and inputs are large products over all of time, which come after it.
+// The loop carries nothing but the cotangent of the carry, and writes those of the gates into a buffer
+// of some steps. Then the gradients of weights and inputs take these steps at once, in large products,
+// while the buffer is still in a cache; the cotangents of the gates of all time are never in memory.
 #pragma once
 
 #include "calls.h"
@@ -12,6 +13,8 @@
 namespace rnnjax {
 namespace RNNJAX_INSTRUCTIONS {
 
+constexpr long kRowsOfAProduct = 256;  // about so many rows of steps and batch share one
+
 template <class Cell>
 class Backward {
  public:
@@ -20,46 +23,78 @@ class Backward {
         team_(team),
         steps_(call.sizes.time_steps),
         rows_(call.sizes.rows),
+        inputs_(call.sizes.input_size),
         units_(call.sizes.hidden_size),
-        panels_(divided_up(units_, C * kLanes)),
-        padded_(panels_ * C * kLanes),
-        weights_(panels_ * G * units_ * C * kLanes),
-        states_(2 * Cell::kStates * rows_ * padded_) {}
+        panels_(divided_up(units_, N * kLanes)),
+        state_panels_(divided_up(units_, kColumns * kLanes)),
+        input_panels_(divided_up(inputs_, kColumns * kLanes)),
+        padded_(state_panels_ * kColumns * kLanes),
+        depth_(panels_ * C * kLanes),
+        chunk_(chunk_steps()),
+        share_(best_share(call.sizes, G, state_panels_, team.most())),
+        w_h_(state_panels_ * depth_ * kColumns * kLanes),
+        w_x_(call.dxs ? input_panels_ * depth_ * kColumns * kLanes : 0),
+        dz_(chunk_ * rows_ * depth_),
+        dm_(Cell::kSumOnly ? 0 : chunk_ * rows_ * depth_),
+        states_(2 * Cell::kStates * rows_ * padded_),
+        entered_(chunk_ * rows_ * units_),
+        valid_xs_(call.flags ? chunk_ * rows_ * inputs_ : 0),
+        gradients_(panels_ * (inputs_ + units_ + 2) * C * kLanes) {}
 
   Outcome run() {
-    if (!weights_.data() || !states_.data()) return Outcome::kNoMemory;
+    for (const Buffer* buffer : {&w_h_, &w_x_, &dz_, &dm_, &states_, &entered_, &valid_xs_, &gradients_}) {
+      if (!buffer->data()) return Outcome::kNoMemory;
+    }
     enter();
     team_.together(&pack_all, this);
-    const Share share = best_share(call_.sizes, G, panels_, team_.most());
-    if (share == Share::kUnits) {
-      const long chunk = divided_up(kMostProjectedRows, rows_);
-      for (begin_ = 0; begin_ < steps_; begin_ = end_) {
-        end_ = begin_ + chunk < steps_ ? begin_ + chunk : steps_;
-        team_.together(&chunk_of_units, this);
+    for (long begin = 0; begin < steps_; begin += chunk_) {
+      const long end = begin + chunk_ < steps_ ? begin + chunk_ : steps_;
+      first_step_ = begin;
+      last_step_ = end;
+      // In the order of memory.
+      first_time_ = call_.reverse ? begin : steps_ - end;
+      last_time_ = call_.reverse ? end : steps_ - begin;
+      if (share_ == Share::kUnits) {
+        team_.together(&steps_of_units, this);
+      } else if (share_ == Share::kRows) {
+        team_.together(&steps_of_rows, this);
+      } else {
+        run_rows(0, rows_);
       }
-    } else if (share == Share::kRows) {
-      team_.together(&all_of_rows, this);
-    } else {
-      run_rows(0, rows_);
+      team_.together(&products, this);
     }
+    team_.together(&unpack_all, this);
     leave();
     return Outcome::kDone;
   }
 
  private:
   static constexpr int G = Cell::kGates;
-  static constexpr int C = 4;  // blocks of units in a panel
-  static constexpr int R = rows_of_tile(C);
+  static constexpr int N = 4 / G > 0 ? 4 / G : 1;  // blocks of units in a panel of gates
+  static constexpr int C = G * N;
+  static constexpr int kColumns = 4;  // vectors in a panel of states or inputs
+  static constexpr int R = rows_of_tile(kColumns);
+
+  long chunk_steps() const {
+    const long steps = divided_up(kRowsOfAProduct, rows_);
+    return steps < steps_ ? steps : steps_;
+  }
 
   // The step that ran last is the first here.
   long time(long step) const { return call_.reverse ? step : steps_ - 1 - step; }
+  uint8_t flag(long t, long row) const {
+    return call_.flags ? call_.flags[t * rows_ + row] : uint8_t{kValid};
+  }
   float* cotangent(int state, long row) const {
     return states_.data() + (state * rows_ + row) * padded_;
   }
   float* fresh_cotangent(int state, long row) const {
     return cotangent(Cell::kStates + state, row);
   }
-  float* mixed() const { return Cell::kSumOnly ? call_.dz : call_.dm; }
+  // Rows of a panel of gates lie side by side: (panel, step of the chunk, row, C, lanes).
+  long place(long t, long row) const { return (t - first_time_) * rows_ + row; }
+  long panel_stride() const { return chunk_ * rows_ * C * kLanes; }
+  const Buffer& mixed() const { return Cell::kSumOnly ? dz_ : dm_; }
 
   void enter() {
     memset(states_.data(), 0, 2 * Cell::kStates * rows_ * padded_ * sizeof(float));
@@ -82,25 +117,45 @@ class Backward {
 
   static void pack_all(void* context, int, int) {
     auto& self = *static_cast<Backward*>(context);
-    const long depth = G * self.units_;
-    for (long panel; (panel = self.team_.claim()) < self.panels_;) {
-      pack_transposed<C>(self.call_.w_h, self.units_, depth, panel,
-                         self.weights_.data() + panel * depth * C * kLanes);
+    const long input_panels = self.call_.dxs ? self.input_panels_ : 0;
+    const long count = self.state_panels_ + input_panels + self.panels_;
+    for (long item; (item = self.team_.claim()) < count;) {
+      if (item < self.state_panels_) {
+        pack_transposed<G, N, kColumns>(self.call_.w_h, self.units_, self.units_, item,
+                                        self.panel_of(self.w_h_, item));
+      } else if (item < self.state_panels_ + input_panels) {
+        const long panel = item - self.state_panels_;
+        pack_transposed<G, N, kColumns>(self.call_.w_x, self.inputs_, self.units_, panel,
+                                        self.panel_of(self.w_x_, panel));
+      } else {
+        const long panel = item - self.state_panels_ - input_panels;
+        memset(self.gradient(panel), 0, self.gradient_rows() * C * kLanes * sizeof(float));
+      }
     }
   }
 
-  static void chunk_of_units(void* context, int member, int members) {
+  float* panel_of(const Buffer& weights, long panel) const {
+    return weights.data() + panel * depth_ * kColumns * kLanes;
+  }
+
+  // Of a panel of gates: by W_x, by W_h, by b_x, by b_h.
+  long gradient_rows() const { return inputs_ + units_ + 2; }
+  float* gradient(long panel) const {
+    return gradients_.data() + panel * gradient_rows() * C * kLanes;
+  }
+
+  static void steps_of_units(void* context, int member, int members) {
     auto& self = *static_cast<Backward*>(context);
-    const long first = self.panels_ * member / members;
-    const long last = self.panels_ * (member + 1) / members;
-    for (long step = self.begin_; step < self.end_; ++step) {
+    const long first = self.state_panels_ * member / members;
+    const long last = self.state_panels_ * (member + 1) / members;
+    for (long step = self.first_step_; step < self.last_step_; ++step) {
       self.gate(first, last, 0, self.rows_, step);
       if (members > 1) self.team_.wait_for_all(member);
       self.mix(first, last, 0, self.rows_, step);
     }
   }
 
-  static void all_of_rows(void* context, int, int) {
+  static void steps_of_rows(void* context, int, int) {
     auto& self = *static_cast<Backward*>(context);
     const long groups = self.team_.most();
     for (long group; (group = self.team_.claim()) < groups;) {
@@ -109,72 +164,82 @@ class Backward {
   }
 
   void run_rows(long first, long last) const {
-    for (long step = 0; step < steps_; ++step) {
-      gate(0, panels_, first, last, step);
-      mix(0, panels_, first, last, step);
+    for (long step = first_step_; step < last_step_; ++step) {
+      gate(0, state_panels_, first, last, step);
+      mix(0, state_panels_, first, last, step);
     }
   }
 
   // Through the gates: the cotangents of z and m, and of the old carry but for what goes through m.
   void gate(long first_panel, long last_panel, long first_row, long last_row, long step) const {
     const long t = time(step), stride = call_.sizes.saved_units();
-    const long first_unit = first_panel * C * kLanes;
-    const long last_unit = last_panel * C * kLanes < units_ ? last_panel * C * kLanes : units_;
-    for (long row = first_row; row < last_row; ++row) {
-      const long place = t * rows_ + row;
-      const bool valid = !call_.flags || (call_.flags[place] & kValid);
-      for (long unit = first_unit; unit < last_unit; unit += kLanes) {
-        const long lanes = units_ - unit;
+    const long first_block = first_panel * kColumns;
+    const long blocks = panels_ * N;
+    const long last_block = last_panel * kColumns < blocks ? last_panel * kColumns : blocks;
+    for (long block = first_block; block < last_block; ++block) {
+      const long unit = block * kLanes, lanes = units_ - unit;
+      const long offset = block / N * panel_stride() + (block % N) * G * kLanes;
+      for (long row = first_row; row < last_row; ++row) {
         Vec dz[G] = {}, dm[G] = {};
-        if (valid) {
+        if (lanes > 0 && (flag(t, row) & kValid)) {
           Vec saved[Cell::kSaved], d[Cell::kStates];
-          const float* from = call_.saved + place * Cell::kSaved * stride + unit;
+          const float* from = call_.saved + (t * rows_ + row) * Cell::kSaved * stride + unit;
           RNNJAX_UNROLL for (int s = 0; s < Cell::kSaved; ++s) saved[s] = load(from + s * stride);
           RNNJAX_UNROLL for (int i = 0; i < Cell::kStates; ++i) d[i] = load(cotangent(i, row) + unit);
-          d[0] += load_first(call_.dys + place * units_ + unit, lanes);
+          d[0] += load_first(call_.dys + (t * rows_ + row) * units_ + unit, lanes);
           Cell::backward(saved, d, dz, dm);
           RNNJAX_UNROLL for (int i = 0; i < Cell::kStates; ++i) store(cotangent(i, row) + unit, d[i]);
         }
+        const long to = offset + place(t, row) * C * kLanes;
         RNNJAX_UNROLL for (int g = 0; g < G; ++g) {
-          const long to = place * G * units_ + g * units_ + unit;
-          store_first(call_.dz + to, dz[g], lanes);
-          if (!Cell::kSumOnly) store_first(call_.dm + to, dm[g], lanes);
+          store(dz_.data() + to + g * kLanes, dz[g]);
+          if (!Cell::kSumOnly) store(dm_.data() + to + g * kLanes, dm[g]);
         }
       }
     }
   }
 
+  // sums[r] = Σ over all gates of a row of `cotangents`, times one panel of transposed weights.
+  template <int K>
+  RNNJAX_INLINE void through(const Buffer& cotangents, const Buffer& weights, long panel,
+                             const long (&places)[K], Vec (&sums)[K][kColumns]) const {
+    clear(sums);
+    const float* packed = panel_of(weights, panel);
+    const float* from = cotangents.data();
+    for (long p = 0; p < panels_; ++p, from += panel_stride()) {
+      const float* rows[K];
+      RNNJAX_UNROLL for (int r = 0; r < K; ++r) rows[r] = from + places[r] * C * kLanes;
+      accumulate<K, kColumns>(sums, rows, packed, C * kLanes);
+      packed += C * kLanes * kColumns * kLanes;
+    }
+  }
+
   // Through the recurrent weights, dh += dm W_hᵀ; then a reset takes the carry's cotangent away.
   void mix(long first_panel, long last_panel, long first_row, long last_row, long step) const {
-    const long t = time(step), depth = G * units_;
-    const float* from = mixed() + t * rows_ * depth;
+    const long t = time(step);
     for (long panel = first_panel; panel < last_panel; ++panel) {
-      const float* weights = weights_.data() + panel * depth * C * kLanes;
       for_tiles<R>(first_row, last_row, [&](long first, auto count) {
         constexpr int K = decltype(count)::value;
-        const float* dms[K];
-        RNNJAX_UNROLL for (int r = 0; r < K; ++r) dms[r] = from + (first + r) * depth;
-        Vec sums[K][C];
-        clear(sums);
-        accumulate<K, C>(sums, dms, weights, depth);
-        RNNJAX_UNROLL for (int r = 0; r < K; ++r) {
-          finish(panel, first + r, t, sums[r]);
-        }
+        long places[K];
+        RNNJAX_UNROLL for (int r = 0; r < K; ++r) places[r] = place(t, first + r);
+        Vec sums[K][kColumns];
+        through<K>(mixed(), w_h_, panel, places, sums);
+        RNNJAX_UNROLL for (int r = 0; r < K; ++r) finish(panel, first + r, t, sums[r]);
       });
     }
   }
 
-  RNNJAX_INLINE void finish(long panel, long row, long t, const Vec (&sums)[C]) const {
-    const uint8_t flag = call_.flags ? call_.flags[t * rows_ + row] : uint8_t{kValid};
-    if (!(flag & kValid)) return;
-    const long unit = panel * C * kLanes;
-    RNNJAX_UNROLL for (int c = 0; c < C; ++c) {
+  RNNJAX_INLINE void finish(long panel, long row, long t, const Vec (&sums)[kColumns]) const {
+    const uint8_t here = flag(t, row);
+    if (!(here & kValid)) return;
+    const long unit = panel * kColumns * kLanes;
+    RNNJAX_UNROLL for (int c = 0; c < kColumns; ++c) {
       float* dh = cotangent(0, row) + unit + c * kLanes;
       store(dh, load(dh) + sums[c]);
     }
-    if (!(flag & kReset)) return;
+    if (!(here & kReset)) return;
     for (int i = 0; i < Cell::kStates; ++i) {
-      for (int c = 0; c < C; ++c) {
+      for (int c = 0; c < kColumns; ++c) {
         float* d = cotangent(i, row) + unit + c * kLanes;
         float* fresh = fresh_cotangent(i, row) + unit + c * kLanes;
         store(fresh, load(fresh) + load(d));
@@ -183,12 +248,142 @@ class Backward {
     }
   }
 
+  // The state that a step saw, if the step is one; it may be NaN elsewhere, and 0 NaN is NaN.
+  const float* entered(long t, long row) const {
+    const uint8_t here = flag(t, row);
+    if (!(here & kValid)) return nullptr;
+    if (here & kReset) return call_.fresh[0] + row * units_;
+    const long before = call_.reverse ? t + 1 : t - 1;
+    const bool first = before < 0 || before >= steps_ || !(flag(before, row) & kValid);
+    return first ? call_.carry[0] + row * units_ : call_.ys + (before * rows_ + row) * units_;
+  }
+
+  // The products of a chunk, shared out by what they add to. What they read is gathered first.
+  static void products(void* context, int member, int members) {
+    auto& self = *static_cast<Backward*>(context);
+    self.gather(member, members);
+    if (members > 1) self.team_.wait_for_all(member);
+    const long input_panels = self.call_.dxs ? self.input_panels_ : 0;
+    for (long item; (item = self.team_.claim()) < self.panels_ + input_panels;) {
+      if (item < self.panels_) {
+        self.weight_gradients(item);
+      } else {
+        self.input_gradients(item - self.panels_);
+      }
+    }
+  }
+
+  void gather(int member, int members) const {
+    const long count = last_time_ - first_time_;
+    const long first = first_time_ + count * member / members;
+    const long last = first_time_ + count * (member + 1) / members;
+    for (long t = first; t < last; ++t) {
+      for (long row = 0; row < rows_; ++row) {
+        const float* from = entered(t, row);
+        float* to = entered_.data() + place(t, row) * units_;
+        if (from) {
+          memcpy(to, from, units_ * sizeof(float));
+        } else {
+          memset(to, 0, units_ * sizeof(float));
+        }
+        if (!call_.flags) continue;
+        float* x = valid_xs_.data() + place(t, row) * inputs_;
+        if (from) {
+          memcpy(x, call_.xs + (t * rows_ + row) * inputs_, inputs_ * sizeof(float));
+        } else {
+          memset(x, 0, inputs_ * sizeof(float));
+        }
+      }
+    }
+  }
+
+  void weight_gradients(long panel) const {
+    const float* dz = dz_.data() + panel * panel_stride();
+    const float* dm = mixed().data() + panel * panel_stride();
+    const float* xs = call_.flags ? valid_xs_.data() : call_.xs + first_time_ * rows_ * inputs_;
+    float* to = gradient(panel);
+    add_outer(xs, inputs_, dz, to);
+    to += inputs_ * C * kLanes;
+    add_outer(entered_.data(), units_, dm, to);
+    to += units_ * C * kLanes;
+    add_rows(dz, to);
+    if (call_.db_h) add_rows(dm, to + C * kLanes);
+  }
+
+  // to[i] += Σ over the rows of the chunk of from[row][i] cotangents[row]
+  void add_outer(const float* from, long size, const float* cotangents, float* to) const {
+    constexpr int kRows = rows_of_tile(C);
+    const long depth = (last_time_ - first_time_) * rows_;
+    for_tiles<kRows>(0, size, [&](long first, auto count) {
+      constexpr int K = decltype(count)::value;
+      float* sums_at = to + first * C * kLanes;
+      Vec sums[K][C];
+      RNNJAX_UNROLL for (int r = 0; r < K; ++r) {
+        RNNJAX_UNROLL for (int c = 0; c < C; ++c) sums[r][c] = load(sums_at + (r * C + c) * kLanes);
+      }
+      accumulate_outer<K, C>(sums, from + first, size, cotangents, depth);
+      RNNJAX_UNROLL for (int r = 0; r < K; ++r) {
+        RNNJAX_UNROLL for (int c = 0; c < C; ++c) store(sums_at + (r * C + c) * kLanes, sums[r][c]);
+      }
+    });
+  }
+
+  void add_rows(const float* cotangents, float* to) const {
+    const long depth = (last_time_ - first_time_) * rows_;
+    Vec sums[C];
+    RNNJAX_UNROLL for (int c = 0; c < C; ++c) sums[c] = load(to + c * kLanes);
+    for (long k = 0; k < depth; ++k, cotangents += C * kLanes) {
+      RNNJAX_UNROLL for (int c = 0; c < C; ++c) sums[c] += load(cotangents + c * kLanes);
+    }
+    RNNJAX_UNROLL for (int c = 0; c < C; ++c) store(to + c * kLanes, sums[c]);
+  }
+
+  void input_gradients(long panel) const {
+    const long first_input = panel * kColumns * kLanes;
+    for_tiles<R>(0, (last_time_ - first_time_) * rows_, [&](long first, auto count) {
+      constexpr int K = decltype(count)::value;
+      long places[K];
+      RNNJAX_UNROLL for (int r = 0; r < K; ++r) places[r] = first + r;
+      Vec sums[K][kColumns];
+      through<K>(dz_, w_x_, panel, places, sums);
+      for (int r = 0; r < K; ++r) {
+        float* to = call_.dxs + (first_time_ * rows_ + first + r) * inputs_;
+        RNNJAX_UNROLL for (int c = 0; c < kColumns; ++c) {
+          const long input = first_input + c * kLanes;
+          if (input < inputs_) store_first(to + input, sums[r][c], inputs_ - input);
+        }
+      }
+    });
+  }
+
+  static void unpack_all(void* context, int, int) {
+    auto& self = *static_cast<Backward*>(context);
+    for (long panel; (panel = self.team_.claim()) < self.panels_;) {
+      const float* from = self.gradient(panel);
+      unpack<G, N>(from, self.inputs_, self.units_, panel, self.call_.dw_x);
+      from += self.inputs_ * C * kLanes;
+      unpack<G, N>(from, self.units_, self.units_, panel, self.call_.dw_h);
+      from += self.units_ * C * kLanes;
+      unpack<G, N>(from, 1, self.units_, panel, self.call_.db_x);
+      if (self.call_.db_h) unpack<G, N>(from + C * kLanes, 1, self.units_, panel, self.call_.db_h);
+    }
+  }
+
   const BackwardCall& call_;
   Team& team_;
-  const long steps_, rows_, units_, panels_, padded_;
-  const Buffer weights_;  // the recurrent ones transposed: (panel, G H, C, lanes)
-  const Buffer states_;   // cotangents of the carry, then of the fresh one: (leaf, B, padded)
-  long begin_ = 0, end_ = 0;
+  const long steps_, rows_, inputs_, units_;
+  const long panels_, state_panels_, input_panels_;
+  const long padded_;  // units of a row of states
+  const long depth_;   // columns of all panels of gates
+  const long chunk_;
+  const Share share_;
+  const Buffer w_h_, w_x_;   // transposed: (panel, depth, kColumns, lanes)
+  const Buffer dz_, dm_;     // see `place`
+  const Buffer states_;      // cotangents of the carry, then of the fresh one: (leaf, B, padded)
+  const Buffer entered_;     // (step of the chunk, B, H)
+  const Buffer valid_xs_;    // (step of the chunk, B, I), zero in padding
+  const Buffer gradients_;   // (panel of gates, rows of all weights, C, lanes)
+  long first_step_ = 0, last_step_ = 0, first_time_ = 0, last_time_ = 0;
 };
 
 template <class Cell>

@@ -185,27 +185,35 @@ ffi::Error forward(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Rema
 
 ffi::Error backward(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::RemainingRets results,
                     std::string_view name, std::string_view instructions, int64_t time_steps,
-                    int64_t rows, int64_t hidden_size, bool reverse, bool masked,
-                    int64_t threads) {
+                    int64_t rows, int64_t input_size, int64_t hidden_size, bool reverse,
+                    bool masked, bool of_inputs, int64_t threads) {
   const Chosen chosen = choose(name, instructions);
   if (!chosen.recurrence) return invalid(chosen.error);
   const Recurrence& recurrence = *chosen.recurrence;
-  const int64_t T = time_steps, B = rows, H = hidden_size;
+  const int64_t T = time_steps, B = rows, I = input_size, H = hidden_size;
   const int64_t GH = recurrence.gates * H;
   BackwardCall call = {};
-  call.sizes = {T, B, 0, H};
+  call.sizes = {T, B, I, H};
   call.reverse = reverse;
   Reader<ffi::RemainingArgs> in(arguments);
+  call.xs = in.next<ffi::F32>("xs", {T, B, I});
+  call.w_x = in.next<ffi::F32>("w_x", {I, GH});
   call.w_h = in.next<ffi::F32>("w_h", {H, GH});
   if (masked) call.flags = in.next<ffi::U8>("flags", {T, B});
+  for (int i = 0; i < recurrence.states; ++i) call.carry[i] = in.next<ffi::F32>("carry", {B, H});
+  for (int i = 0; i < recurrence.states; ++i) call.fresh[i] = in.next<ffi::F32>("fresh", {B, H});
+  call.ys = in.next<ffi::F32>("ys", {T, B, H});
   call.saved = in.next<ffi::F32>("saved", {T, B, recurrence.saved, call.sizes.saved_units()});
   call.dys = in.next<ffi::F32>("dys", {T, B, H});
   for (int i = 0; i < recurrence.states; ++i) call.dlast[i] = in.next<ffi::F32>("dlast", {B, H});
   in.finish();
   if (!in.error().empty()) return invalid(in.error());
   Reader<ffi::RemainingRets> out(results);
-  call.dz = out.next<ffi::F32>("dz", {T, B, GH});
-  if (!recurrence.sum_only) call.dm = out.next<ffi::F32>("dm", {T, B, GH});
+  if (of_inputs) call.dxs = out.next<ffi::F32>("dxs", {T, B, I});
+  call.dw_x = out.next<ffi::F32>("dw_x", {I, GH});
+  call.dw_h = out.next<ffi::F32>("dw_h", {H, GH});
+  call.db_x = out.next<ffi::F32>("db_x", {GH});
+  if (!recurrence.sum_only) call.db_h = out.next<ffi::F32>("db_h", {GH});
   for (int i = 0; i < recurrence.states; ++i) call.dcarry[i] = out.next<ffi::F32>("dcarry", {B, H});
   for (int i = 0; i < recurrence.states; ++i) call.dfresh[i] = out.next<ffi::F32>("dfresh", {B, H});
   out.finish();
@@ -242,9 +250,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(rnnjax_backward, rnnjax::backward,
                                   .Attr<std::string_view>("instructions")
                                   .Attr<int64_t>("time_steps")
                                   .Attr<int64_t>("rows")
+                                  .Attr<int64_t>("input_size")
                                   .Attr<int64_t>("hidden_size")
                                   .Attr<bool>("reverse")
                                   .Attr<bool>("masked")
+                                  .Attr<bool>("of_inputs")
                                   .Attr<int64_t>("threads"));
 
 // The instruction sets that this processor runs, best first, with commas between.

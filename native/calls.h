@@ -42,15 +42,23 @@ struct ForwardCall {
 struct BackwardCall {
   Sizes sizes;
   bool reverse;
-  const float* w_h;      // (H, G H)
-  const uint8_t* flags;  // as above
-  const float* saved;    // as above
-  const float* dys;      // (T, B, H)
+  const float* xs;       // as above, and so on
+  const float* w_x;
+  const float* w_h;
+  const uint8_t* flags;
+  const float* carry[kMostStates];
+  const float* fresh[kMostStates];
+  const float* ys;
+  const float* saved;
+  const float* dys;                 // (T, B, H)
   const float* dlast[kMostStates];  // (B, H)
-  float* dz;                        // (T, B, G H): by the projected inputs
-  float* dm;  // (T, B, G H): by the mixed state; null where the gates use but the sum of both
-  float* dcarry[kMostStates];  // (B, H)
-  float* dfresh[kMostStates];  // (B, H)
+  float* dxs;                       // (T, B, I), or null: not wanted
+  float* dw_x;                      // (I, G H)
+  float* dw_h;                      // (H, G H)
+  float* db_x;                      // (G H)
+  float* db_h;                      // (G H), or null
+  float* dcarry[kMostStates];       // (B, H)
+  float* dfresh[kMostStates];       // (B, H)
 };
 
 class Team;

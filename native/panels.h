@@ -67,6 +67,20 @@ RNNJAX_INLINE void accumulate(Vec (&sums)[R][C], const float* const (&rows)[R], 
   }
 }
 
+// sums[r][c] += Σ_k columns[k][r] panel[k][c]: rows that lie `stride` apart, numbers side by side.
+template <int R, int C>
+RNNJAX_INLINE void accumulate_outer(Vec (&sums)[R][C], const float* columns, long stride,
+                                    const float* panel, long depth) {
+  for (long k = 0; k < depth; ++k, columns += stride, panel += C * kLanes) {
+    Vec w[C];
+    RNNJAX_UNROLL for (int c = 0; c < C; ++c) w[c] = load(panel + c * kLanes);
+    RNNJAX_UNROLL for (int r = 0; r < R; ++r) {
+      const float a = columns[r];
+      RNNJAX_UNROLL for (int c = 0; c < C; ++c) sums[r][c] += a * w[c];
+    }
+  }
+}
+
 template <int N>
 struct Int {
   static constexpr int value = N;
@@ -109,19 +123,40 @@ inline void pack(const float* weights, long depth, long hidden_size, long number
   }
 }
 
-// Panel `number` of the transpose of weights (columns, depth): C vectors of columns.
-template <int C>
-inline void pack_transposed(const float* weights, long columns, long depth, long number,
+// The inverse of `pack`.
+template <int G, int N>
+inline void unpack(const float* panel, long depth, long hidden_size, long number, float* weights) {
+  for (long k = 0; k < depth; ++k) {
+    for (int n = 0; n < N; ++n) {
+      const long unit = (number * N + n) * kLanes;
+      for (int g = 0; g < G; ++g, panel += kLanes) {
+        const long lanes = hidden_size - unit;
+        float* to = weights + (k * G + g) * hidden_size + unit;
+        if (lanes > 0) store_first(to, load(panel), lanes);
+      }
+    }
+  }
+}
+
+// Panel `number` of the transpose of weights (rows, gates H): its depth is their columns in the order
+// of packed panels, (panel, block of units, gate, lanes), its columns are C vectors of their rows.
+template <int G, int N, int C>
+inline void pack_transposed(const float* weights, long rows, long hidden_size, long number,
                             float* panel) {
+  const long blocks = (hidden_size + N * kLanes - 1) / (N * kLanes) * N;
+  memset(panel, 0, blocks * G * kLanes * C * kLanes * sizeof(float));
   for (int c = 0; c < C; ++c) {
-    const long first = (number * C + c) * kLanes;
     for (int lane = 0; lane < kLanes; ++lane) {
-      float* to = panel + c * kLanes + lane;
-      if (first + lane < columns) {
-        const float* from = weights + (first + lane) * depth;
-        for (long k = 0; k < depth; ++k) to[k * C * kLanes] = from[k];
-      } else {
-        for (long k = 0; k < depth; ++k) to[k * C * kLanes] = 0.0f;
+      const long row = (number * C + c) * kLanes + lane;
+      if (row >= rows) return;
+      for (long block = 0; block < blocks; ++block) {
+        const long unit = block * kLanes;
+        const long lanes = hidden_size - unit < kLanes ? hidden_size - unit : kLanes;
+        for (int g = 0; g < G; ++g) {
+          const float* from = weights + (row * G + g) * hidden_size + unit;
+          float* to = panel + ((block * G + g) * kLanes * C + c) * kLanes + lane;
+          for (long i = 0; i < lanes; ++i) to[i * C * kLanes] = from[i];
+        }
       }
     }
   }

@@ -11,13 +11,13 @@ from jax import Array, lax
 
 from rnnjax.plans.aliases import first_equal_output, used_only_as_sum
 from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
-from rnnjax.plans.masking import enter, leave, per_step, zero_unless
+from rnnjax.plans.masking import enter, leave, per_step, select, zero_unless
 from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, check_size
 from rnnjax.plans.segments import (
     in_whole_segments,
     join_segments,
-    outputs_entered,
     scan_segments,
+    states_entered,
 )
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
@@ -199,14 +199,15 @@ def _entered(
     first_leaves, structure = jax.tree.flatten(inputs.carry)
     if output_leaf is None:
         return jax.tree.unflatten(structure, kept)
-    before = outputs_entered(
-        ys,
-        first_leaves[output_leaf],
-        jax.tree.leaves(inputs.fresh_carry)[output_leaf],
-        inputs.valid,
-        inputs.resets,
-        reverse,
-    )
+    first = first_leaves[output_leaf]
+    # Padding has output zero but a frozen carry. A valid step sees only one such carry, the very
+    # first, for in the order of running a row's padding comes all before or all after its elements.
+    after = ys
+    if inputs.valid is not None:
+        after = select(inputs.valid, ys, jnp.broadcast_to(first, ys.shape))
+    before = states_entered(after, first, reverse)
+    fresh = jax.tree.leaves(inputs.fresh_carry)[output_leaf]
+    before = enter(before, jnp.broadcast_to(fresh, before.shape), inputs.valid, inputs.resets)
     return jax.tree.unflatten(structure, [*kept[:output_leaf], before, *kept[output_leaf:]])
 
 

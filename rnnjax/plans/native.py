@@ -12,10 +12,8 @@ import numpy as np
 from jax import Array
 
 from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
-from rnnjax.plans.masking import zero_unless
 from rnnjax.plans.native_library import instruction_sets, library
 from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, Request, check_size
-from rnnjax.plans.segments import outputs_entered
 from rnnjax.recurrences.elman import elman, elman_relu
 from rnnjax.recurrences.gru import gru
 from rnnjax.recurrences.lstm import lstm
@@ -144,44 +142,34 @@ def _native_backward(options: Options, residuals: Any, cotangents: Any) -> tuple
         options.plan, (residuals, cotangents)
     )
     kernel = KERNELS[options.recurrence]
-    time_steps, rows, hidden_size = ys.shape
+    time_steps, rows, input_size = arrays.xs.shape
+    hidden_size = ys.shape[-1]
     flags = _flags(arrays)
-    by_gates = _float32(time_steps, rows, kernel.gates * hidden_size)
+    gates_size = kernel.gates * hidden_size
     of_carry = tuple(_float32(rows, hidden_size) for _ in arrays.carry)
+    biases = (_float32(gates_size),) * (1 if kernel.sum_only else 2)
+    w_x, w_h, *_ = params
     found = _call(
         "rnnjax_backward",
         options,
         {
             "time_steps": time_steps,
             "rows": rows,
+            "input_size": input_size,
             "hidden_size": hidden_size,
             "masked": flags is not None,
+            "of_inputs": True,
         },
         {
-            "0 dz": by_gates,
-            "1 dm": None if kernel.sum_only else by_gates,
+            "0 dxs": _float32(time_steps, rows, input_size),
+            "1 dparams": (_float32(input_size, gates_size), _float32(hidden_size, gates_size), *biases),
             "2 dcarry": of_carry,
             "3 dfresh": of_carry,
         },
-        (params.w_h, flags, saved, dys, dlast),
+        (arrays.xs, w_x, w_h, flags, arrays.carry, arrays.fresh, ys, saved, dys, dlast),
     )
-    dz = found["0 dz"].reshape(time_steps * rows, -1)
-    dm = dz if kernel.sum_only else found["1 dm"].reshape(dz.shape)
-    entered = outputs_entered(
-        ys, arrays.carry[0], arrays.fresh[0], arrays.valid, arrays.resets, options.reverse
-    )
-    xs = zero_unless(arrays.valid, arrays.xs)
-    by_params = {
-        "w_x": xs.reshape(dz.shape[0], -1).T @ dz,
-        "w_h": entered.reshape(dz.shape[0], -1).T @ dm,
-        "b": dz.sum(0),
-        "b_x": dz.sum(0),
-    }
-    if not kernel.sum_only:
-        by_params["b_h"] = dm.sum(0)
-    dparams = type(params)(**{name: by_params[name] for name in params._fields})
-    dxs = (dz @ params.w_x.T).reshape(arrays.xs.shape)
-    return dparams, Arrays(dxs, found["2 dcarry"], found["3 dfresh"], None, None)
+    dparams = type(params)(*found["1 dparams"])
+    return dparams, Arrays(found["0 dxs"], found["2 dcarry"], found["3 dfresh"], None, None)
 
 
 _native.defvjp(_native_forward, _native_backward)
@@ -200,8 +188,8 @@ def run(
     """Run the compiled kernel of a recurrence.
 
     Forward, the inputs of some steps are projected together, all gates of a block of hidden units
-    are summed in registers, and nothing but the outputs is written to memory. Backward, the kernel
-    runs what is sequential; the gradients of weights and inputs are products over all of time.
+    are summed in registers, and nothing but the outputs is written to memory. Backward, some steps
+    run in sequence, then one product for each weight and for the inputs takes them all.
 
     Args:
         recurrence: One of `KERNELS`.
@@ -256,8 +244,8 @@ native = Plan(
     summary="a compiled CPU kernel: packed weights, sums in registers, threads that share the work",
     run=run,
     derivatives=FIRST_ORDER_REVERSE,
-    cost="a gradient keeps the gates of each step and writes their cotangents, then one product a "
-    "weight",
+    cost="a gradient keeps the gates of each step, and no cotangent of theirs for longer than some "
+    "steps",
     refusal=refusal,
 )
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from rnnjax.plans.masking import enter, select
 from rnnjax.plans.protocol import Inputs
 from rnnjax.recurrences.protocol import Carry
 
@@ -17,24 +16,6 @@ def states_entered(states: Array, initial: Array, reverse: bool) -> Array:
     if reverse:
         return jnp.concatenate([states[1:], initial[None]])
     return jnp.concatenate([initial[None], states[:-1]])
-
-
-def outputs_entered(
-    ys: Array,
-    initial: Array,
-    fresh: Array,
-    valid: Array | None,
-    resets: Array | None,
-    reverse: bool,
-) -> Array:
-    """The leaf of the carry that is the output, `(T, *B, ...)`, as each step saw it.
-
-    Padding has output zero but a frozen carry. A valid step sees only one such carry, the very
-    first, for in the order of running a row's padding comes all before or all after its elements.
-    """
-    after = ys if valid is None else select(valid, ys, jnp.broadcast_to(initial, ys.shape))
-    before = states_entered(after, initial, reverse)
-    return enter(before, jnp.broadcast_to(fresh, before.shape), valid, resets)
 
 
 def scan_segments(
