@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 
 from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
 from rnnjax.plans.native_library import instruction_sets, library
@@ -133,12 +134,22 @@ def _native(options: Options, params: Params, arrays: Arrays) -> tuple[tuple[Arr
 
 
 def _native_forward(options: Options, params: Params, arrays: Arrays) -> Any:
+    # None or not, for what a backward pass is told must be arrays or structure.
+    of_inputs = () if arrays.xs.perturbed else None
+    params, arrays = first_order_only(
+        options.plan, custom_vjp_primal_tree_values((params, arrays))
+    )
     out, saved = _forward(options, params, arrays, save=True)
-    return out, (params, arrays, out[1], saved)
+    return out, (params, arrays, out[1], saved, of_inputs)
 
 
 def _native_backward(options: Options, residuals: Any, cotangents: Any) -> tuple[Params, Arrays]:
-    (params, arrays, ys, saved), (dlast, dys) = first_order_only(
+    cotangents = jax.tree.map(
+        lambda c: jnp.zeros(c.shape, c.dtype) if isinstance(c, SymbolicZero) else c,
+        cotangents,
+        is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
+    )
+    (params, arrays, ys, saved, of_inputs), (dlast, dys) = first_order_only(
         options.plan, (residuals, cotangents)
     )
     kernel = KERNELS[options.recurrence]
@@ -158,10 +169,10 @@ def _native_backward(options: Options, residuals: Any, cotangents: Any) -> tuple
             "input_size": input_size,
             "hidden_size": hidden_size,
             "masked": flags is not None,
-            "of_inputs": True,
+            "of_inputs": of_inputs is not None,
         },
         {
-            "0 dxs": _float32(time_steps, rows, input_size),
+            "0 dxs": None if of_inputs is None else _float32(*arrays.xs.shape),
             "1 dparams": (_float32(input_size, gates_size), _float32(hidden_size, gates_size), *biases),
             "2 dcarry": of_carry,
             "3 dfresh": of_carry,
@@ -172,7 +183,7 @@ def _native_backward(options: Options, residuals: Any, cotangents: Any) -> tuple
     return dparams, Arrays(found["0 dxs"], found["2 dcarry"], found["3 dfresh"], None, None)
 
 
-_native.defvjp(_native_forward, _native_backward)
+_native.defvjp(_native_forward, _native_backward, symbolic_zeros=True)
 
 
 def run(
