@@ -218,25 +218,17 @@ def to_torch(network: Network, *, batch_first: bool = False) -> Any:
     """
     torch = _torch("to_torch")
     stack, arrays = _write(network)
-    tensors = {key: _as_tensor(torch, array) for key, array in arrays.items()}
-    options: dict[str, Any] = {}
-    name, _, nonlinearity = stack.kind.name.partition("_")
-    if nonlinearity:
-        options["nonlinearity"] = nonlinearity.lower()
-    if stack.kind.projected:
-        options["proj_size"] = stack.output_size
-    module = torch.nn.utils.skip_init(
-        getattr(torch.nn, name),
-        stack.input_size,
-        stack.hidden_size,
+    projection = {"proj_size": stack.output_size} if stack.kind.projected else {}
+    return _module(
+        torch,
+        stack,
+        "",
+        arrays,
         num_layers=len(stack.suffixes),
         bidirectional=len(stack.suffixes[0]) == 2,
         batch_first=batch_first,
-        dtype=next(iter(tensors.values())).dtype,
-        **options,
+        **projection,
     )
-    module.load_state_dict(tensors)
-    return module
 
 
 def to_torch_cell(network: Network) -> Any:
@@ -259,17 +251,9 @@ def to_torch_cell(network: Network) -> Any:
             f"{len(stack.suffixes[0])} directions, expected one layer in one direction without "
             "projection, as of a PyTorch cell"
         )
-    tensors = {key.removesuffix("_l0"): _as_tensor(torch, array) for key, array in arrays.items()}
-    name, _, nonlinearity = stack.kind.name.partition("_")
-    module = torch.nn.utils.skip_init(
-        getattr(torch.nn, f"{name}Cell"),
-        stack.input_size,
-        stack.hidden_size,
-        dtype=tensors["weight_ih"].dtype,
-        **({"nonlinearity": nonlinearity.lower()} if nonlinearity else {}),
+    return _module(
+        torch, stack, "Cell", {key.removesuffix("_l0"): array for key, array in arrays.items()}
     )
-    module.load_state_dict(tensors)
-    return module
 
 
 def _torch(function: str) -> Any:
@@ -297,6 +281,27 @@ def _as_tensor(torch: Any, array: np.ndarray) -> Any:
     if array.dtype == jnp.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+def _module(
+    torch: Any, stack: _Stack, suffix: str, arrays: Mapping[str, np.ndarray], **options: Any
+) -> Any:
+    """The module `torch.nn.{RNN, GRU, LSTM}{suffix}` of these weights."""
+    tensors = {key: _as_tensor(torch, array) for key, array in arrays.items()}
+    name, _, nonlinearity = stack.kind.name.partition("_")
+    if nonlinearity:
+        options["nonlinearity"] = nonlinearity.lower()
+    # Made without memory, as nothing is then drawn.
+    module = getattr(torch.nn, name + suffix)(
+        stack.input_size,
+        stack.hidden_size,
+        device="meta",
+        dtype=next(iter(tensors.values())).dtype,
+        **options,
+    )
+    module = module.to_empty(device="cpu")
+    module.load_state_dict(tensors)
+    return module
 
 
 def _check_dtypes(name: str, dtypes: set[Any]) -> None:
@@ -424,8 +429,9 @@ def _write(network: Network) -> tuple[_Stack, dict[str, np.ndarray]]:
                         f"{name}.{field}: got shape {array.shape}, expected {expected[part][::-1]}"
                         ", as all layers of a PyTorch network are of one size"
                     )
-                # Contiguous: some that write files go by the memory and not by the strides.
-                arrays[part + suffix] = np.ascontiguousarray(array.T)
+                # A copy of its own, contiguous: what takes it may write to it, or go by its memory
+                # and not by its strides.
+                arrays[part + suffix] = np.array(array.T, order="C")
             if "b" in fields:
                 arrays["bias_hh" + suffix] = np.zeros_like(fields["b"])
     return stack, arrays
