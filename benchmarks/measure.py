@@ -36,7 +36,7 @@ class Spread(NamedTuple):
 
 def compile_program(
     function: Callable[..., Any], arguments: Sequence[Any], clock: Clock = time.perf_counter
-) -> tuple[Callable[..., Any], CompileCost]:
+) -> tuple[jax.stages.Compiled, CompileCost]:
     """Compile a function from nothing: what this process has traced before is forgotten.
 
     Programs that JAX stored on disk are another matter, see `without_stored_programs`.

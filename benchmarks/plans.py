@@ -256,7 +256,8 @@ def examine(send: Send, config: Config, point: Point, programs: Sequence[Program
             send(f"refused: {error}")
             continue
         send(cost)
-        key = program.computation, canonical_text(compiled.as_text())
+        text = compiled.as_text()  # where there is none, a program is its own
+        key = program.computation, canonical_text(text) if text else program.plan
         if key in originals:
             twins[program] = originals[key]
             send(None)

@@ -64,6 +64,7 @@ def choose(request: Request, registry: Mapping[str, Plan]) -> tuple[Plan, Explan
 
 
 ORDER = (
+    "native",
     "associative",
     "fused",
     "reference",
@@ -77,10 +78,14 @@ ORDER = (
 SMALL_STATE = 512
 """Numbers in the carries of all rows: up to so many, a loop written by hand gains nothing."""
 
+LONG_AND_WIDE = 2**20
+"""Numbers in the carries of all rows and steps from which a whole sequence is slow to go over."""
+
 
 def _preferences(request: Request) -> dict[str, str]:
     """Plan -> why it would be taken, best first."""
     reasons = {
+        "native": "its compiled kernel is the fastest measured on a CPU, forward and gradient",
         "associative": "linear in its carry: all but a product a step leaves the loop",
         "fused": "the fastest gradient of those measured, level forward",
     }
@@ -99,10 +104,14 @@ def _best_known(request: Request) -> dict[str, str]:
         return {}
     numbers = request.rows * request.carry_size
     name = request.recurrence.name
-    if name == "sru" and numbers <= SMALL_STATE and request.time_steps <= 512:
+    if name in ("conv_lstm_1d", "conv_lstm_2d"):
+        return {"reference": "a step's own products are large: measured faster than all else"}
+    if name == "sru" and numbers <= SMALL_STATE:
         return {"reference": "a small elementwise step: measured faster than all else"}
     if name == "lru" and 2 * SMALL_STATE <= numbers <= 8 * SMALL_STATE:
         return {"fused": "measured faster than associative for a complex carry of this size"}
+    if name in ("min_lstm", "sru_linear") and numbers * request.time_steps >= LONG_AND_WIDE:
+        return {"fused": "measured faster than associative where this much passes through memory"}
     if request.recurrence.linear is not None and name != "lru" and numbers <= SMALL_STATE:
         return {"fused": "measured level with associative in training and faster forward"}
     return {}
@@ -111,6 +120,7 @@ def _best_known(request: Request) -> dict[str, str]:
 def _passed_over(name: str, request: Request) -> str:
     """Why a plan that would serve is not the one taken."""
     return {
+        "native": "its weights are packed anew each call, which so few steps do not repay",
         "associative": "nothing to gain from it",
         "reference": "a gradient keeps every intermediate and adds to the weights' gradient each "
         "step; ask for it where forward-mode or higher derivatives are needed",

@@ -26,6 +26,10 @@ STEPS_A_BLOCK = 4
 when running: the steps of a short block are written out, and read their projections where the
 product left them. Elsewhere a block is the whole sequence."""
 
+STEPS_A_BLOCK_LINEAR = 64
+"""The same where all products leave the loop: what is left of a step needs none of that, and a
+longer block makes the products larger."""
+
 STEPS_WRITTEN_OUT = 8
 """Longer blocks are loops themselves."""
 
@@ -352,16 +356,18 @@ def run(
         inputs: All arrays besides.
         reverse: Whether to run from the last step to the first.
         plan: The name that an error about derivatives gives.
-        steps_a_block: How many steps are projected together; None is `STEPS_A_BLOCK` on a CPU and
-            all of them elsewhere.
+        steps_a_block: How many steps are projected together; None is `STEPS_A_BLOCK` on a CPU
+            (`STEPS_A_BLOCK_LINEAR` of a recurrence linear in its carry) and all of them elsewhere.
     """
     params, xs, carry, fresh = reverse_mode_only(
         plan, (params, inputs.xs, inputs.carry, inputs.fresh_carry)
     )
     inputs = inputs._replace(xs=xs, carry=carry, fresh_carry=fresh)
     time_steps = inputs.xs.shape[0]
-    if steps_a_block is None:
-        steps_a_block = STEPS_A_BLOCK if jax.default_backend() == "cpu" else time_steps
+    if steps_a_block is None and jax.default_backend() != "cpu":
+        steps_a_block = time_steps
+    elif steps_a_block is None:
+        steps_a_block = STEPS_A_BLOCK if recurrence.linear is None else STEPS_A_BLOCK_LINEAR
     length = min(steps_a_block, time_steps)
 
     def whole_blocks(part: Inputs) -> tuple[Carry, Array]:

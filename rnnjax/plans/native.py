@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +74,9 @@ def _flags(arrays: Arrays) -> Array | None:
     return valid.astype(jnp.uint8) + jnp.uint8(2) * resets.astype(jnp.uint8)
 
 
-def _call(handler: str, options: Options, sizes: dict[str, int | bool], results: Any, arrays: Any) -> Any:
+def _call(
+    handler: str, options: Options, sizes: dict[str, int | bool], results: Any, arrays: Any
+) -> Any:
     """Call a handler on the leaves of `arrays`; returns arrays in the structure of `results`."""
     leaves, structure = jax.tree.flatten(results)
     attributes = {n: v if isinstance(v, bool) else np.int64(v) for n, v in sizes.items()}
@@ -133,19 +135,17 @@ def _native(options: Options, params: Params, arrays: Arrays) -> tuple[tuple[Arr
     return out
 
 
-def _native_forward(options: Options, params: Params, arrays: Arrays) -> Any:
+def _native_forward(options: Options, params: Any, arrays: Any) -> Any:
     # None or not, for what a backward pass is told must be arrays or structure.
     of_inputs = () if arrays.xs.perturbed else None
-    params, arrays = first_order_only(
-        options.plan, custom_vjp_primal_tree_values((params, arrays))
-    )
+    params, arrays = first_order_only(options.plan, custom_vjp_primal_tree_values((params, arrays)))
     out, saved = _forward(options, params, arrays, save=True)
     return out, (params, arrays, out[1], saved, of_inputs)
 
 
 def _native_backward(options: Options, residuals: Any, cotangents: Any) -> tuple[Params, Arrays]:
     cotangents = jax.tree.map(
-        lambda c: jnp.zeros(c.shape, c.dtype) if isinstance(c, SymbolicZero) else c,
+        lambda c: jnp.zeros(c.shape, jnp.float32) if isinstance(c, SymbolicZero) else c,
         cotangents,
         is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
     )
@@ -173,7 +173,11 @@ def _native_backward(options: Options, residuals: Any, cotangents: Any) -> tuple
         },
         {
             "0 dxs": None if of_inputs is None else _float32(*arrays.xs.shape),
-            "1 dparams": (_float32(input_size, gates_size), _float32(hidden_size, gates_size), *biases),
+            "1 dparams": (
+                _float32(input_size, gates_size),
+                _float32(hidden_size, gates_size),
+                *biases,
+            ),
             "2 dcarry": of_carry,
             "3 dfresh": of_carry,
         },
@@ -214,7 +218,7 @@ def run(
     params, xs, carry, fresh = reverse_mode_only(
         plan, (params, inputs.xs, inputs.carry, inputs.fresh_carry)
     )
-    time_steps, *batch_shape, input_size = xs.shape
+    time_steps, *batch_shape, _ = xs.shape
     leaves, structure = jax.tree.flatten(carry)
 
     def as_rows(leaf: Array, axes: int) -> Array:
@@ -228,9 +232,9 @@ def run(
         None if inputs.resets is None else as_rows(inputs.resets, 1),
     )
     options = Options(recurrence, reverse, threads, instructions, plan)
-    last, ys = _native(options, params, arrays)
-    last = [leaf.reshape(*batch_shape, -1) for leaf in last]
-    return jax.tree.unflatten(structure, last), ys.reshape(time_steps, *batch_shape, -1)
+    last, ys = cast("tuple[tuple[Array, ...], Array]", _native(options, params, arrays))
+    rows = [leaf.reshape(*batch_shape, -1) for leaf in last]
+    return jax.tree.unflatten(structure, rows), ys.reshape(time_steps, *batch_shape, -1)
 
 
 def refusal(request: Request) -> str | None:

@@ -46,9 +46,7 @@ def _loaded(path: Path | None) -> Library:
     handle.rnnjax_instructions.restype = ctypes.c_char_p
     handle.rnnjax_activation.restype = ctypes.c_bool
     for name in HANDLERS:
-        jax.ffi.register_ffi_target(
-            name, jax.ffi.pycapsule(getattr(handle, name)), platform="cpu"
-        )
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(handle, name)), platform="cpu")
     return Library(handle, None)
 
 

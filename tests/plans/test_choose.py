@@ -9,6 +9,7 @@ from support.contract import case
 
 import rnnjax
 from rnnjax.plans.choose import choose
+from rnnjax.plans.native_library import Library, library
 from rnnjax.plans.protocol import Request
 
 REQUEST = Request(
@@ -28,13 +29,24 @@ REQUEST = Request(
 
 def test_auto_tells_what_it_took_and_what_it_passed_over():
     plan, explanation = choose(REQUEST, rnnjax.plans.REGISTRY)
-    assert explanation.plan == plan.name == "fused"
-    assert set(explanation.refused) == set(rnnjax.plans.REGISTRY) - {"fused"}
+    assert explanation.plan == plan.name
+    assert set(explanation.refused) == set(rnnjax.plans.REGISTRY) - {plan.name}
     for told in ("lstm", "float32", "cpu", "T=7", "6 rows", "with lengths, reverse"):
         assert told in explanation.reason
     text = str(explanation)
-    assert "plan: fused" in text
+    assert f"plan: {plan.name}" in text
     assert "not unrolled: compiles 7 copies of the step" in text
+
+
+def test_auto_takes_the_compiled_kernel_where_there_is_one_and_says_where_there_is_none(
+    monkeypatch,
+):
+    if library().missing is None:
+        assert choose(REQUEST, rnnjax.plans.REGISTRY)[0].name == "native"
+    monkeypatch.setattr("rnnjax.plans.native.library", lambda: Library(None, "no compiler"))
+    plan, explanation = choose(REQUEST, rnnjax.plans.REGISTRY)
+    assert plan.name == "fused"
+    assert explanation.refused["native"] == "no compiler"
 
 
 def test_a_single_step_needs_no_plan():
@@ -46,12 +58,13 @@ def test_auto_moves_on_from_a_plan_that_refuses_and_says_so():
     def refusal(request):
         return "it has no reverse" if request.reverse else None
 
+    request = REQUEST._replace(dtype="float64")
     registry = dict(rnnjax.plans.REGISTRY)
     registry["fused"] = dataclasses.replace(registry["fused"], refusal=refusal)
-    plan, explanation = choose(REQUEST, registry)
+    plan, explanation = choose(request, registry)
     assert plan.name == "reference"
     assert explanation.refused["fused"] == "it has no reverse"
-    assert choose(REQUEST._replace(reverse=False), registry)[0].name == "fused"
+    assert choose(request._replace(reverse=False), registry)[0].name == "fused"
 
 
 def test_auto_fails_by_name_where_every_plan_refuses():

@@ -14,7 +14,7 @@ from support.contract import normal
 from support.tolerances import assert_close
 
 import rnnjax
-from rnnjax.recurrences.convolutions import convolution
+from rnnjax.recurrences.convolutions import compiled, convolution, product_of_patches
 from rnnjax.recurrences.initializers import Initializers
 from rnnjax.recurrences.lstm import LSTMParams
 
@@ -94,6 +94,20 @@ def test_images_of_height_one_see_the_middle_row_of_a_kernel():
     )
     expected = jax.tree.map(lambda c: c[:, None], carry_of_line), ys[:, :, None]
     assert_close(scan(rnnjax.conv_lstm_2d, params, xs, carry), expected, "float64")
+
+
+@pytest.mark.parametrize(("image", "widths"), [((5,), (4,)), ((4, 3), (3, 2))])
+def test_a_product_of_patches_is_the_compilers_convolution(image, widths):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 3, *image, I)), rng.normal(size=(*widths, I, H))
+
+    @partial(jax.jit, static_argnums=0)
+    def value_and_gradient(function: Any, x: Any, kernel: Any) -> Any:
+        y, vjp = jax.vjp(function, x, kernel)
+        return y, vjp(jnp.sin(y))
+
+    expected = value_and_gradient(compiled, x, kernel)
+    assert_close(value_and_gradient(product_of_patches, x, kernel), expected, "float64")
 
 
 def test_a_convolution_of_16_bits_is_summed_and_returned_in_32():
