@@ -5,10 +5,15 @@ from pathlib import Path
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write UTF-8 text to a temporary neighbour, flush it to the disk, and rename it to `path`."""
+    """Replace a file by UTF-8 text, as `replace_bytes`."""
+    replace_bytes(path, text.encode("utf-8"))
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write to a temporary neighbour, flush it to the disk, and rename it to `path`."""
     temporary = path.with_name(f".{path.name}.incomplete")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
