@@ -460,7 +460,7 @@ def _common_kind(network: Network) -> _Kind:
         elif layer.recurrence is not first.recurrence:
             got = f"{layer.recurrence.name} above {first.recurrence.name}, expected one recurrence"
         elif (layer.backward is None) != (first.backward is None):
-            got = "one direction beside layers in two, expected the same in all layers"
+            got = "one direction above layers in two, expected the same in all layers"
             if layer.backward is not None:
                 got = "two directions above layers in one, expected the same in all layers"
         elif layer.backward is not None and layer.backward is not layer.recurrence:
