@@ -169,7 +169,9 @@ def load(path: str | PathLike[str]) -> Any:
     try:
         value = _built(json.loads(metadata["structure"]), tensors)
         if tensors:
-            raise ValueError(f"got {', '.join(sorted(tensors))}, of which its structure says none")
+            raise ValueError(
+                f"got {', '.join(sorted(tensors))}, of which its structure says nothing"
+            )
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
     return value
@@ -335,7 +337,7 @@ def _built(node: Any, tensors: dict[str, np.ndarray]) -> Any:
         case "dict", dict(items):
             return {key: _built(item, tensors) for key, item in items.items()}
         case kind, _:
-            raise ValueError(f"structure: got {kind!r} of a kind or content unknown here")
+            raise ValueError(f"structure: got an entry {kind!r} that is not known, or not so")
 
 
 def _taken(name: str, tensors: dict[str, np.ndarray]) -> np.ndarray:
@@ -381,8 +383,10 @@ def _check_network(network: Network, name: str) -> None:
     if not isinstance(layers, tuple) or not layers or not all(map(_is_layer, layers)):
         raise ValueError(f"{name}: got {layers!r}, expected a tuple of Layers, at least one")
     if not isinstance(params, tuple) or len(params) != len(layers):
-        got = len(params) if isinstance(params, tuple) else type(params).__name__
-        raise ValueError(f"{name}: got parameters {got}, expected {len(layers)}, one a layer")
+        got = f"{len(params)} layers" if isinstance(params, tuple) else type(params).__name__
+        raise ValueError(
+            f"{name}: got parameters of {got}, expected a tuple of {len(layers)}, one a layer"
+        )
     lowest = None
     for index, (layer, of_layer) in enumerate(zip(layers, params, strict=True)):
         within = f"{name}.{index}"
