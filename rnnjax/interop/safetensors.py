@@ -135,7 +135,8 @@ def save(path: str | PathLike[str], value: Any) -> None:
         TypeError: There is something else in it, such as a merge that is not of
             `rnnjax.layers.bidirectional`, or an array is traced; the text says where.
         ValueError: A recurrence is not of the registry, a network's parameters do not fit its
-            layers, a number is not finite, or two arrays would have one name.
+            layers, a number is not finite, two arrays would have one name, or one
+            "__metadata__".
         OSError: The file cannot be written.
     """
     arrays: dict[str, np.ndarray] = {}
@@ -204,10 +205,15 @@ def write_tensors(
 
     Raises:
         TypeError: A value is not an array of a dtype that a file can have.
+        ValueError: A name is "__metadata__".
         OSError: The file cannot be written.
     """
     stored: dict[str, np.ndarray] = {}
     for name, value in tensors.items():
+        if name == "__metadata__":
+            raise ValueError(
+                "tensors: got the name '__metadata__', which the format keeps to itself"
+            )
         # In order of the axes, for `serialize` goes by the memory and not by the strides.
         array = np.asarray(value, order="C")
         if array.dtype.newbyteorder("=") not in _STORED:

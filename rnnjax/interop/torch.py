@@ -6,7 +6,9 @@ whatever made it. No file is opened here: a `.pt` or `.bin` file is a pickle, wh
 reads the same weights saved as safetensors; either result is a state dict.
 
 What is not weights is left behind: `batch_first` is the layout of a call (rnnjax has time first),
-`dropout` what happens between layers while training (`dropout_masks` of `scan_deep`).
+`dropout` what happens between layers while training (`dropout_masks` of `scan_deep`). In
+PyTorch's states h_n and c_n, `(L D, B, H)`, are the carries of layer 0 forward, layer 0 backward,
+and so on.
 """
 
 import re
@@ -50,8 +52,7 @@ _KINDS = (
 )
 _NAMES = tuple(dict.fromkeys(kind.name for kind in _KINDS))
 _KEY = re.compile(r"(?P<part>(?:weight|bias)_(?:ih|hh)|weight_hr)(_l(?P<layer>\d+)(_reverse)?)?")
-
-
+# Fields of records by what they are in PyTorch.
 _PARTS = {
     "w_x": "weight_ih",
     "w_h": "weight_hh",
@@ -169,7 +170,12 @@ def from_torch_state_dict(kind: str, state_dict: Mapping[str, Any], prefix: str 
             f"state_dict: got no name that begins with {prefix!r}, expected the prefix of one of: "
             f"{found or 'none has weights of a recurrent network'}"
         )
-    _check_dtypes("state_dict", {array.dtype for array in arrays.values()})
+    dtypes = {array.dtype for array in arrays.values()}
+    _check_dtypes("state_dict", dtypes)
+    if np.dtype(np.float64) in dtypes and not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "state_dict: got float64 while jax_enable_x64 is off, expected it on, or float32"
+        )
     stack = _read_stack(kind, arrays, prefix)
     for layer, suffixes in enumerate(stack.suffixes):
         for part, expected in stack.shapes(layer).items():
@@ -271,10 +277,13 @@ def _as_numpy(name: str, value: Any) -> np.ndarray:
         raise TypeError(f"{name}: got {type(value).__name__}, expected an array")
     if not hasattr(value, "detach"):
         return np.asarray(value)
-    tensor = value.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":  # numpy has none; by way of float32 it is exact
-        return tensor.float().numpy().astype(jnp.bfloat16)
-    return tensor.numpy()
+    try:
+        tensor = value.detach().cpu()
+        if str(tensor.dtype) == "torch.bfloat16":  # NumPy has none; by way of float32 it is exact
+            return tensor.float().numpy().astype(jnp.bfloat16)
+        return tensor.numpy()
+    except (TypeError, RuntimeError) as error:  # such as one on the meta device, or quantised
+        raise TypeError(f"{name}: got a tensor that NumPy does not take ({error})") from error
 
 
 def _as_tensor(torch: Any, array: np.ndarray) -> Any:
@@ -308,10 +317,6 @@ def _check_dtypes(name: str, dtypes: set[Any]) -> None:
     names = ", ".join(sorted(str(dtype) for dtype in dtypes))
     if len(dtypes) != 1 or not all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
         raise TypeError(f"{name}: got arrays of {names}, expected one floating dtype for all")
-    if names == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ValueError(
-            f"{name}: got float64 while jax_enable_x64 is off, expected it on, or float32"
-        )
 
 
 def _read_stack(name: str, arrays: Mapping[str, np.ndarray], prefix: str) -> _Stack:
@@ -445,6 +450,11 @@ def _common_kind(network: Network) -> _Kind:
             f"network: got {len(layers)} layers and parameters of {len(params)}, "
             "expected as many, and at least one"
         )
+    for index, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            raise TypeError(
+                f"network.layers[{index}]: got {type(layer).__name__}, expected a Layer"
+            )
     first = layers[0]
     kind = next((kind for kind in _KINDS if kind.recurrence is first.recurrence), None)
     if kind is None:
@@ -491,6 +501,6 @@ def _checked_record(name: str, kind: _Kind, record: Any) -> tuple[str, dict[str,
         axes = 2 if field.startswith("w_") else 1
         if array.ndim != axes or 0 in array.shape:
             raise ValueError(
-                f"{name}.{field}: got shape {array.shape}, expected {axes} axes, none of them empty"
+                f"{name}.{field}: got shape {array.shape}, expected one of length {axes} without 0"
             )
     return name, fields

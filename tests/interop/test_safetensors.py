@@ -333,6 +333,7 @@ WRONG_CHAIN = Network(WIDE.layers, (WIDE.params[0], WIDE.params[1]._replace(w_x=
         ({"x": jnp.ones(2, jnp.float8_e4m3fn)}, TypeError, "got dtype float8_e4m3fn at 'x'"),
         ({"loss": float("inf")}, ValueError, "got inf at 'loss'"),
         ({"a.b": jnp.ones(1), "a": {"b": jnp.ones(1)}}, ValueError, "two arrays named 'a.b'"),
+        ({"__metadata__": jnp.ones(1)}, ValueError, "the name '__metadata__'"),
         (OTHER_TANH, ValueError, "got <recurrence elman> at '', expected a recurrence of"),
         (Layer(ELMAN, ELMAN, lambda forward, _: forward), TypeError, "got function at 'merge'"),
         (Network(WIDE.layers, WIDE.params[::-1]), ValueError, "layers.0: params: got ElmanParams"),

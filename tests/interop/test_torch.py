@@ -198,9 +198,7 @@ def test_float64_needs_x64():
         from_torch_state_dict("GRU", weights)
 
 
-def changed(
-    network: Network, index: int, layer: Layer | None = None, params: Any = None
-) -> Network:
+def changed(network: Network, index: int, layer: Any = None, params: Any = None) -> Network:
     layers, records = list(network.layers), list(network.params)
     layers[index] = layers[index] if layer is None else layer
     records[index] = records[index] if params is None else params
@@ -218,6 +216,7 @@ OTHER_SIZE = ONE_WAY.params[1]._replace(w_h=jnp.zeros((5, 12), jnp.float32))
         (ONE_WAY.params, TypeError, "network: got tuple, expected a Network"),
         (Network((), ()), ValueError, "got 0 layers"),
         (Network(ONE_WAY.layers, ONE_WAY.params[:1]), ValueError, "2 layers and parameters of 1"),
+        (changed(ONE_WAY, 1, GRU), TypeError, r"layers\[1\]: got Recurrence, expected a Layer"),
         (changed(ONE_WAY, 0, Layer(BEFORE)), ValueError, "gru_reset_before, expected one of elman"),
         (changed(ONE_WAY, 1, Layer(LSTM)), ValueError, r"layers\[1\]: got lstm above gru"),
         (changed(ONE_WAY, 1, Layer(GRU, residual=True)), ValueError, "a residual connection"),
@@ -231,7 +230,7 @@ OTHER_SIZE = ONE_WAY.params[1]._replace(w_h=jnp.zeros((5, 12), jnp.float32))
         (
             changed(ONE_WAY, 0, None, ONE_WAY.params[0]._replace(b_h=jnp.zeros(()))),
             ValueError,
-            r"params\[0\].b_h: got shape \(\), expected 1 axes",
+            r"params\[0\].b_h: got shape \(\), expected one of length 1",
         ),
         (
             changed(ONE_WAY, 1, None, drawn_network("gru", 2, 1, "float64").params[1]),

@@ -197,6 +197,11 @@ def test_transformed_weights_are_refused(torch):
         from_torch(normed)
 
 
+def test_a_module_without_values_is_refused(torch):
+    with pytest.raises(TypeError, match=r"'weight_ih_l0'.*tensor that NumPy does not take"):
+        from_torch(torch.nn.GRU(I, H, device="meta"))
+
+
 def test_projected_and_deep_networks_are_no_cells(torch):
     for module in (torch.nn.LSTM(I, H, proj_size=P), torch.nn.GRU(I, H, 2)):
         with pytest.raises(ValueError, match="as of a PyTorch cell"):
