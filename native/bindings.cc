@@ -225,6 +225,9 @@ ffi::Error backward(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Rem
 }  // namespace
 }  // namespace rnnjax
 
+// What Python looks up by name; all else is hidden.
+#pragma GCC visibility push(default)
+
 XLA_FFI_DEFINE_HANDLER_SYMBOL(rnnjax_forward, rnnjax::forward,
                               xla::ffi::Ffi::Bind()
                                   .Ctx<xla::ffi::ThreadPool>()
@@ -258,7 +261,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(rnnjax_backward, rnnjax::backward,
                                   .Attr<int64_t>("threads"));
 
 // The instruction sets that this processor runs, best first, with commas between.
-extern "C" __attribute__((visibility("default"))) const char* rnnjax_instructions() {
+extern "C" const char* rnnjax_instructions() {
   static const std::string names = [] {
     std::string text;
     for (const rnnjax::Kernels* kernels : rnnjax::kBestFirst) {
@@ -270,12 +273,12 @@ extern "C" __attribute__((visibility("default"))) const char* rnnjax_instruction
 }
 
 // For tests of accuracy: elementwise, false if this processor does not run the instruction set.
-extern "C" __attribute__((visibility("default"))) bool rnnjax_activation(const char* instructions,
-                                                                        const char* name,
-                                                                        const float* from,
-                                                                        float* to, long count) {
+extern "C" bool rnnjax_activation(const char* instructions, const char* name, const float* from,
+                                  float* to, long count) {
   const rnnjax::Kernels* kernels = rnnjax::kernels_of(instructions);
   if (!kernels) return false;
   (std::string_view(name) == "tanh" ? kernels->tanh : kernels->sigmoid)(from, to, count);
   return true;
 }
+
+#pragma GCC visibility pop

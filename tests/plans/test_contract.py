@@ -12,12 +12,14 @@ from support.contract import (
     few_pairs,
     fewest_pairs,
     most_pairs,
+    native_pairs,
     program,
     serving,
 )
 from support.tolerances import assert_close
 
 import rnnjax
+from rnnjax.plans.native import KERNELS
 
 RECURRENCES = tuple(rnnjax.recurrences.REGISTRY)
 
@@ -30,12 +32,16 @@ def cases():
     """What runs always, and what `make test-all` adds, see docs/decisions/0007."""
     for name in RECURRENCES:
         if name in ONE_OF_EACH_FORM:
-            pairs = most_pairs if name == "lstm" else few_pairs
-            yield pytest.param(name, "float64", 7, pairs, id=f"{name}-float64-7")
+            yield pytest.param(name, "float64", 7, few_pairs, id=f"{name}-float64-7")
             marks = () if name in ("lstm", "gated_diagonal") else pytest.mark.slow
             yield pytest.param(name, "float64", 1, few_pairs, id=f"{name}-float64-1", marks=marks)
         else:
-            yield pytest.param(name, "float64", 5, fewest_pairs, id=f"{name}-float64-5")
+            pairs = most_pairs if name == "elman" else fewest_pairs
+            # A convolution over two axes is the code of that over one.
+            marks = pytest.mark.slow if name == "conv_lstm_2d" else ()
+            yield pytest.param(name, "float64", 5, pairs, id=f"{name}-float64-5", marks=marks)
+        if rnnjax.recurrences.REGISTRY[name] in KERNELS:
+            yield pytest.param(name, "float32", 5, native_pairs, id=f"{name}-float32-5-native")
         for dtype in DTYPES:
             for T in LENGTHS:
                 yield pytest.param(
@@ -52,7 +58,7 @@ def cases():
 def test_every_plan_equals_the_reference(recurrence_name, dtype, time_steps, choose_pairs):
     recurrence = rnnjax.recurrences.REGISTRY[recurrence_name]
     this = case(recurrence, time_steps, dtype)
-    run = program(recurrence_name, choose_pairs(serving(recurrence)))
+    run = program(recurrence_name, choose_pairs(serving(recurrence, dtype)))
     results = run(this)
     for plan, option in results:
         actual = results[plan, option]

@@ -112,12 +112,10 @@ def with_gradients(recurrence: rnnjax.Recurrence, plan: Any, options: Options, c
 Pairs = tuple[tuple[Any, Options], ...]
 
 
-def serving(recurrence: rnnjax.Recurrence) -> tuple[str, ...]:
+def serving(recurrence: rnnjax.Recurrence, dtype: str) -> tuple[str, ...]:
     """The plans that do not refuse a recurrence; none may refuse an option."""
-    params = jax.eval_shape(
-        lambda: recurrence.init(jax.random.key(0), INPUT, HIDDEN, dtype="float64")
-    )
-    xs = jax.ShapeDtypeStruct((2, BATCH, *recurrence.input_shape(params)), "float64")
+    params = jax.eval_shape(lambda: recurrence.init(jax.random.key(0), INPUT, HIDDEN, dtype=dtype))
+    xs = jax.ShapeDtypeStruct((2, BATCH, *recurrence.input_shape(params)), dtype)
 
     def refuses(plan: str) -> bool:
         try:
@@ -129,11 +127,9 @@ def serving(recurrence: rnnjax.Recurrence) -> tuple[str, ...]:
     return tuple(plan for plan in PLANS if not refuses(plan))
 
 
-# Where lengths and resets are handled by the code of another plan or by the same lines for all
-# options, a few options tell as much.
-FEW_TELL_ENOUGH = ("unrolled", "checkpointed", "newton", "quasi_newton")
-# What reads the recurrence in its own way.
-READERS = ("reference", "fused", "associative")
+# What reads the recurrence and handles masks in its own way; the others hand lengths and resets to
+# the code of one of these, or to the same lines for all options, and a few options tell as much.
+READERS = ("reference", "fused", "associative", "native")
 
 
 def every_pair(plans: tuple[str, ...]) -> Pairs:
@@ -141,22 +137,27 @@ def every_pair(plans: tuple[str, ...]) -> Pairs:
 
 
 def most_pairs(plans: tuple[str, ...]) -> Pairs:
-    """Every option where options are handled, a few elsewhere."""
+    """Every option where options are handled, all masks at once elsewhere."""
     return tuple(
         (plan, options)
         for plan, options in every_pair(plans)
-        if options in FEW_OPTIONS or plan not in FEW_TELL_ENOUGH
+        if plan in READERS or options == FEW_OPTIONS[-1]
     )
 
 
 def few_pairs(plans: tuple[str, ...]) -> Pairs:
     """No option, and all masks in both directions."""
-    return tuple(product(plans, FEW_OPTIONS))
+    return tuple(pair for pair in most_pairs(plans) if pair[1] in FEW_OPTIONS)
 
 
 def fewest_pairs(plans: tuple[str, ...]) -> Pairs:
     """Every mask at once, for the plans that read a recurrence in their own way."""
     return tuple((plan, FEW_OPTIONS[-1]) for plan in plans if plan in READERS)
+
+
+def native_pairs(plans: tuple[str, ...]) -> Pairs:
+    """What `few_pairs` has of the native plan, which its program of float64 does not."""
+    return few_pairs(tuple(plan for plan in plans if plan in ("reference", "native")))
 
 
 @lru_cache(maxsize=1)
