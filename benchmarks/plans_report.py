@@ -36,6 +36,7 @@ ABOVE_LONGEST = "not tried above T ="  # the beginning of a status
 # Okabe and Ito's colours, told apart by the colour-blind too.
 COLOURS = {
     "reference": "#bbbbbb",
+    "native": "#222222",
     "unrolled": "#f0e442",
     "fused": "#0072b2",
     "checkpointed": "#e69f00",
