@@ -13,7 +13,10 @@
 namespace rnnjax {
 namespace RNNJAX_INSTRUCTIONS {
 
-constexpr long kRowsOfAProduct = 256;  // about so many rows of steps and batch share one
+// About so many rows of steps and batch share a product: more where the sums of a gradient, which are
+// read and written for each, do not stay in the cache of a core.
+constexpr long kRowsOfAProduct = 256, kRowsOfALargeProduct = 1024;
+constexpr long kLargeGradient = 1 << 18;  // numbers
 
 template <class Cell>
 class Backward {
@@ -37,12 +40,11 @@ class Backward {
         dz_(chunk_ * rows_ * depth_),
         dm_(Cell::kSumOnly ? 0 : chunk_ * rows_ * depth_),
         states_(2 * Cell::kStates * rows_ * padded_),
-        entered_(chunk_ * rows_ * units_),
-        valid_xs_(call.flags ? chunk_ * rows_ * inputs_ : 0),
-        gradients_(panels_ * (inputs_ + units_ + 2) * C * kLanes) {}
+        entered_(chunk_ * rows_ * divided_up(units_, kTile) * kTile),
+        tiled_xs_(chunk_ * rows_ * divided_up(inputs_, kTile) * kTile) {}
 
   Outcome run() {
-    for (const Buffer* buffer : {&w_h_, &w_x_, &dz_, &dm_, &states_, &entered_, &valid_xs_, &gradients_}) {
+    for (const Buffer* buffer : {&w_h_, &w_x_, &dz_, &dm_, &states_, &entered_, &tiled_xs_}) {
       if (!buffer->data()) return Outcome::kNoMemory;
     }
     enter();
@@ -63,7 +65,6 @@ class Backward {
       }
       team_.together(&products, this);
     }
-    team_.together(&unpack_all, this);
     leave();
     return Outcome::kDone;
   }
@@ -74,9 +75,11 @@ class Backward {
   static constexpr int C = G * N;
   static constexpr int kColumns = 4;  // vectors in a panel of states or inputs
   static constexpr int R = rows_of_tile(kColumns);
+  static constexpr int kTile = rows_of_tile(C);
 
   long chunk_steps() const {
-    const long steps = divided_up(kRowsOfAProduct, rows_);
+    const bool large = (inputs_ + units_) * G * units_ > kLargeGradient;
+    const long steps = divided_up(large ? kRowsOfALargeProduct : kRowsOfAProduct, rows_);
     return steps < steps_ ? steps : steps_;
   }
 
@@ -118,30 +121,20 @@ class Backward {
   static void pack_all(void* context, int, int) {
     auto& self = *static_cast<Backward*>(context);
     const long input_panels = self.call_.dxs ? self.input_panels_ : 0;
-    const long count = self.state_panels_ + input_panels + self.panels_;
-    for (long item; (item = self.team_.claim()) < count;) {
+    for (long item; (item = self.team_.claim()) < self.state_panels_ + input_panels;) {
       if (item < self.state_panels_) {
         pack_transposed<G, N, kColumns>(self.call_.w_h, self.units_, self.units_, item,
                                         self.panel_of(self.w_h_, item));
-      } else if (item < self.state_panels_ + input_panels) {
+      } else {
         const long panel = item - self.state_panels_;
         pack_transposed<G, N, kColumns>(self.call_.w_x, self.inputs_, self.units_, panel,
                                         self.panel_of(self.w_x_, panel));
-      } else {
-        const long panel = item - self.state_panels_ - input_panels;
-        memset(self.gradient(panel), 0, self.gradient_rows() * C * kLanes * sizeof(float));
       }
     }
   }
 
   float* panel_of(const Buffer& weights, long panel) const {
     return weights.data() + panel * depth_ * kColumns * kLanes;
-  }
-
-  // Of a panel of gates: by W_x, by W_h, by b_x, by b_h.
-  long gradient_rows() const { return inputs_ + units_ + 2; }
-  float* gradient(long panel) const {
-    return gradients_.data() + panel * gradient_rows() * C * kLanes;
   }
 
   static void steps_of_units(void* context, int member, int members) {
@@ -279,20 +272,11 @@ class Backward {
     const long last = first_time_ + count * (member + 1) / members;
     for (long t = first; t < last; ++t) {
       for (long row = 0; row < rows_; ++row) {
-        const float* from = entered(t, row);
-        float* to = entered_.data() + place(t, row) * units_;
-        if (from) {
-          memcpy(to, from, units_ * sizeof(float));
-        } else {
-          memset(to, 0, units_ * sizeof(float));
-        }
-        if (!call_.flags) continue;
-        float* x = valid_xs_.data() + place(t, row) * inputs_;
-        if (from) {
-          memcpy(x, call_.xs + (t * rows_ + row) * inputs_, inputs_ * sizeof(float));
-        } else {
-          memset(x, 0, inputs_ * sizeof(float));
-        }
+        const float* state = entered(t, row);
+        const float* x = state ? call_.xs + (t * rows_ + row) * inputs_ : nullptr;
+        const long number = place(t, row), all = chunk_ * rows_;
+        put_in_tiles<kTile>(state, units_, number, all, entered_.data());
+        put_in_tiles<kTile>(x, inputs_, number, all, tiled_xs_.data());
       }
     }
   }
@@ -300,42 +284,53 @@ class Backward {
   void weight_gradients(long panel) const {
     const float* dz = dz_.data() + panel * panel_stride();
     const float* dm = mixed().data() + panel * panel_stride();
-    const float* xs = call_.flags ? valid_xs_.data() : call_.xs + first_time_ * rows_ * inputs_;
-    float* to = gradient(panel);
-    add_outer(xs, inputs_, dz, to);
-    to += inputs_ * C * kLanes;
-    add_outer(entered_.data(), units_, dm, to);
-    to += units_ * C * kLanes;
-    add_rows(dz, to);
-    if (call_.db_h) add_rows(dm, to + C * kLanes);
+    add_outer(tiled_xs_.data(), inputs_, dz, panel, call_.dw_x);
+    add_outer(entered_.data(), units_, dm, panel, call_.dw_h);
+    add_rows(dz, panel, call_.db_x);
+    if (call_.db_h) add_rows(dm, panel, call_.db_h);
   }
 
-  // to[i] += Σ over the rows of the chunk of from[row][i] cotangents[row]
-  void add_outer(const float* from, long size, const float* cotangents, float* to) const {
-    constexpr int kRows = rows_of_tile(C);
+  // Sums begin as what earlier chunks left in row `row` of a gradient, and are left there.
+  void begin(Vec (&sums)[C], const float* gradient, long row, long panel) const {
+    RNNJAX_UNROLL for (int c = 0; c < C; ++c) {
+      const long unit = (panel * N + c / G) * kLanes;
+      const bool fresh = first_step_ == 0 || unit >= units_;
+      sums[c] = fresh ? Vec{} : load_first(gradient + (row * G + c % G) * units_ + unit, units_ - unit);
+    }
+  }
+  void keep(const Vec (&sums)[C], float* gradient, long row, long panel) const {
+    RNNJAX_UNROLL for (int c = 0; c < C; ++c) {
+      const long unit = (panel * N + c / G) * kLanes;
+      if (unit >= units_) continue;
+      store_first(gradient + (row * G + c % G) * units_ + unit, sums[c], units_ - unit);
+    }
+  }
+
+  // gradient[i] += Σ over the rows of the chunk of tiles[i / kTile][row][i % kTile] cotangents[row]
+  void add_outer(const float* tiles, long size, const float* cotangents, long panel,
+                 float* gradient) const {
     const long depth = (last_time_ - first_time_) * rows_;
-    for_tiles<kRows>(0, size, [&](long first, auto count) {
-      constexpr int K = decltype(count)::value;
-      float* sums_at = to + first * C * kLanes;
-      Vec sums[K][C];
-      RNNJAX_UNROLL for (int r = 0; r < K; ++r) {
-        RNNJAX_UNROLL for (int c = 0; c < C; ++c) sums[r][c] = load(sums_at + (r * C + c) * kLanes);
-      }
-      accumulate_outer<K, C>(sums, from + first, size, cotangents, depth);
-      RNNJAX_UNROLL for (int r = 0; r < K; ++r) {
-        RNNJAX_UNROLL for (int c = 0; c < C; ++c) store(sums_at + (r * C + c) * kLanes, sums[r][c]);
-      }
-    });
+    for (long first = 0; first < size; first += kTile) {
+      const float* tile = tiles + first * chunk_ * rows_;
+      const long columns = size - first < kTile ? size - first : kTile;
+      with_constant<kTile>(columns, [&](auto count) {
+        constexpr int K = decltype(count)::value;
+        Vec sums[K][C];
+        RNNJAX_UNROLL for (int r = 0; r < K; ++r) begin(sums[r], gradient, first + r, panel);
+        accumulate_outer<K, C>(sums, tile, cotangents, depth);
+        RNNJAX_UNROLL for (int r = 0; r < K; ++r) keep(sums[r], gradient, first + r, panel);
+      });
+    }
   }
 
-  void add_rows(const float* cotangents, float* to) const {
+  void add_rows(const float* cotangents, long panel, float* gradient) const {
     const long depth = (last_time_ - first_time_) * rows_;
     Vec sums[C];
-    RNNJAX_UNROLL for (int c = 0; c < C; ++c) sums[c] = load(to + c * kLanes);
+    begin(sums, gradient, 0, panel);
     for (long k = 0; k < depth; ++k, cotangents += C * kLanes) {
       RNNJAX_UNROLL for (int c = 0; c < C; ++c) sums[c] += load(cotangents + c * kLanes);
     }
-    RNNJAX_UNROLL for (int c = 0; c < C; ++c) store(to + c * kLanes, sums[c]);
+    keep(sums, gradient, 0, panel);
   }
 
   void input_gradients(long panel) const {
@@ -356,19 +351,6 @@ class Backward {
     });
   }
 
-  static void unpack_all(void* context, int, int) {
-    auto& self = *static_cast<Backward*>(context);
-    for (long panel; (panel = self.team_.claim()) < self.panels_;) {
-      const float* from = self.gradient(panel);
-      unpack<G, N>(from, self.inputs_, self.units_, panel, self.call_.dw_x);
-      from += self.inputs_ * C * kLanes;
-      unpack<G, N>(from, self.units_, self.units_, panel, self.call_.dw_h);
-      from += self.units_ * C * kLanes;
-      unpack<G, N>(from, 1, self.units_, panel, self.call_.db_x);
-      if (self.call_.db_h) unpack<G, N>(from + C * kLanes, 1, self.units_, panel, self.call_.db_h);
-    }
-  }
-
   const BackwardCall& call_;
   Team& team_;
   const long steps_, rows_, inputs_, units_;
@@ -380,9 +362,8 @@ class Backward {
   const Buffer w_h_, w_x_;   // transposed: (panel, depth, kColumns, lanes)
   const Buffer dz_, dm_;     // see `place`
   const Buffer states_;      // cotangents of the carry, then of the fresh one: (leaf, B, padded)
-  const Buffer entered_;     // (step of the chunk, B, H)
-  const Buffer valid_xs_;    // (step of the chunk, B, I), zero in padding
-  const Buffer gradients_;   // (panel of gates, rows of all weights, C, lanes)
+  const Buffer entered_;     // the states that steps saw, in tiles of columns; zero in padding
+  const Buffer tiled_xs_;    // the same of the inputs
   long first_step_ = 0, last_step_ = 0, first_time_ = 0, last_time_ = 0;
 };
 
