@@ -194,15 +194,17 @@ class Backward {
 
   // sums[r] = Σ over all gates of a row of `cotangents`, times one panel of transposed weights.
   template <int K>
-  RNNJAX_INLINE void through(const Buffer& cotangents, const Buffer& weights, long panel,
-                             const long (&places)[K], Vec (&sums)[K][kColumns]) const {
+  RNNJAX_INLINE void through(const Buffer& cotangents, const Buffer& weights, long panel, long next,
+                             long tile, const long (&places)[K], Vec (&sums)[K][kColumns]) const {
     clear(sums);
     const float* packed = panel_of(weights, panel);
+    const float* ahead = ahead_of_tile(panel_of(weights, next), tile, depth_, kColumns, packed);
     const float* from = cotangents.data();
     for (long p = 0; p < panels_; ++p, from += panel_stride()) {
       const float* rows[K];
       RNNJAX_UNROLL for (int r = 0; r < K; ++r) rows[r] = from + places[r] * C * kLanes;
-      accumulate<K, kColumns>(sums, rows, packed, C * kLanes);
+      accumulate<K, kColumns>(sums, rows, packed, C * kLanes, ahead);
+      ahead += C * kLanes * kLinesAhead * kLine;
       packed += C * kLanes * kColumns * kLanes;
     }
   }
@@ -211,12 +213,14 @@ class Backward {
   void mix(long first_panel, long last_panel, long first_row, long last_row, long step) const {
     const long t = time(step);
     for (long panel = first_panel; panel < last_panel; ++panel) {
+      const long next = panel + 1 < last_panel ? panel + 1 : first_panel;  // of the next step
+      long tile = 0;
       for_tiles<R>(first_row, last_row, [&](long first, auto count) {
         constexpr int K = decltype(count)::value;
         long places[K];
         RNNJAX_UNROLL for (int r = 0; r < K; ++r) places[r] = place(t, first + r);
         Vec sums[K][kColumns];
-        through<K>(mixed(), w_h_, panel, places, sums);
+        through<K>(mixed(), w_h_, panel, next, tile++, places, sums);
         RNNJAX_UNROLL for (int r = 0; r < K; ++r) finish(panel, first + r, t, sums[r]);
       });
     }
@@ -335,12 +339,14 @@ class Backward {
 
   void input_gradients(long panel) const {
     const long first_input = panel * kColumns * kLanes;
+    const long next = panel + 1 < input_panels_ ? panel + 1 : panel;
+    long tile = 0;
     for_tiles<R>(0, (last_time_ - first_time_) * rows_, [&](long first, auto count) {
       constexpr int K = decltype(count)::value;
       long places[K];
       RNNJAX_UNROLL for (int r = 0; r < K; ++r) places[r] = first + r;
       Vec sums[K][kColumns];
-      through<K>(dz_, w_x_, panel, places, sums);
+      through<K>(dz_, w_x_, panel, next, tile++, places, sums);
       for (int r = 0; r < K; ++r) {
         float* to = call_.dxs + (first_time_ * rows_ + first + r) * inputs_;
         RNNJAX_UNROLL for (int c = 0; c < kColumns; ++c) {

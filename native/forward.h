@@ -174,6 +174,8 @@ class Forward {
     for (long panel = first_panel; panel < last_panel; ++panel) {
       const float* weights = w_x_.data() + panel * inputs_ * C * kLanes;
       const float* bias = biases_.data() + panel * C * kLanes;
+      const float* next = panel + 1 < last_panel ? weights + inputs_ * C * kLanes : weights;
+      long tile = 0;
       for_tiles<R>(0, (end - begin) * width, [&](long first, auto count) {
         constexpr int K = decltype(count)::value;
         const float* xs[K];
@@ -187,7 +189,8 @@ class Forward {
         for (int r = 0; r < K; ++r) {
           RNNJAX_UNROLL for (int c = 0; c < C; ++c) sums[r][c] = load(bias + c * kLanes);
         }
-        accumulate<K, C>(sums, xs, weights, inputs_);
+        const float* ahead = ahead_of_tile(next, tile++, inputs_, C, weights);
+        accumulate<K, C>(sums, xs, weights, inputs_, ahead);
         for (int r = 0; r < K; ++r) {
           RNNJAX_UNROLL for (int c = 0; c < C; ++c) store(to[r] + c * kLanes, sums[r][c]);
         }
@@ -202,6 +205,9 @@ class Forward {
     for (long panel = first_panel; panel < last_panel; ++panel) {
       const float* weights = w_h_.data() + panel * units_ * C * kLanes;
       const float* bias = biases_.data() + (panels_ + panel) * C * kLanes;
+      const long following = panel + 1 < last_panel ? panel + 1 : first_panel;  // of the next step
+      const float* next = w_h_.data() + following * units_ * C * kLanes;
+      long tile = 0;
       for_tiles<R>(first_row, last_row, [&](long first, auto count) {
         constexpr int K = decltype(count)::value;
         const float* states[K];
@@ -212,7 +218,8 @@ class Forward {
             sums[r][c] = Cell::kSumOnly ? Vec{} : load(bias + c * kLanes);
           }
         }
-        accumulate<K, C>(sums, states, weights, units_);
+        const float* ahead = ahead_of_tile(next, tile++, units_, C, weights);
+        accumulate<K, C>(sums, states, weights, units_, ahead);
         RNNJAX_UNROLL for (int r = 0; r < K; ++r) {
           finish(panel, first + r, step, projected(panel, step_of_chunk, first + r), sums[r]);
         }
