@@ -192,6 +192,7 @@ def collect(
     points: Sequence[Point],
     measure: Callable[[Point, Sequence[AnyRow]], tuple[Mapping[str, Any], Sequence[AnyRow]]],
     row_type: type[AnyRow],
+    in_one_line: Callable[[Point, Sequence[AnyRow]], str] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure the points that are not yet in a folder, appending each to it.
 
@@ -202,6 +203,8 @@ def collect(
         measure: Given a point and the rows of earlier ones of its recurrence, returns what else
             its record says and its rows.
         row_type: Of the rows.
+        in_one_line: What is said of a point once it is measured; None is the ratios to the
+            reference.
 
     Returns:
         The records of all points in the folder: by recurrence, then by the values of their names.
@@ -243,7 +246,7 @@ def collect(
         to_go = minutes / number * (len(missing) - number)
         _say(
             f"point {number} of {len(missing)}, {minutes:.1f} min, about {to_go:.0f} to go: "
-            f"{_in_one_line(point, rows)}"
+            f"{(in_one_line or _in_one_line)(point, rows)}"
         )
     order = list(rnnjax.recurrences.REGISTRY)
     records.sort(
