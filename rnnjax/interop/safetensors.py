@@ -13,7 +13,6 @@ safetensors reads its arrays, by names such as `layers.0.forward.w_x`; its metad
 import dataclasses
 import json
 from collections.abc import Mapping
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rnnjax.interop.network import Network
+from rnnjax.interop.network import Network, check_network
 from rnnjax.layers import bidirectional
 from rnnjax.layers.attention import AdditiveAttentionParams, GeneralAttentionParams
 from rnnjax.layers.bidirectional import BidirectionalParams
-from rnnjax.layers.deep import Layer, scan_deep
+from rnnjax.layers.deep import Layer
 from rnnjax.layers.dense import DenseParams
 from rnnjax.layers.embedding import EmbeddingParams
 from rnnjax.layers.layer_norm import LayerNormParams
@@ -57,7 +56,6 @@ from rnnjax.recurrences.rg_lru import RGLRUParams
 from rnnjax.recurrences.slstm import SLSTMCarry, SLSTMParams
 from rnnjax.recurrences.sru import SRUParams
 from rnnjax.recurrences.sru_linear import SRULinearParams
-from rnnjax.scanning import explain_plan
 from rnnjax.training.files import replace_bytes
 
 try:
@@ -276,7 +274,7 @@ def _described(value: Any, where: tuple[str, ...], arrays: dict[str, np.ndarray]
         # The arrays of layer 0 are `layers.0…` in a network as they are in a language model.
         renamed = {"params": "layers"} if isinstance(value, Network) else {}
         if isinstance(value, Network):
-            _check_network(value, ".".join((*where, "layers")))
+            check_network(".".join((*where, "layers")), value)
         fields = {
             field: _described(getattr(value, field), (*where, renamed.get(field, field)), arrays)
             for field in _field_names(type(value))
@@ -373,7 +371,7 @@ def _record(name: str, fields: dict[str, Any]) -> Any:
         )
     value = record(**fields)
     if isinstance(value, Network):
-        _check_network(value, "layers")
+        check_network("layers", value)
     return value
 
 
@@ -381,56 +379,3 @@ def _field_names(record: type) -> tuple[str, ...]:
     if dataclasses.is_dataclass(record):
         return tuple(field.name for field in dataclasses.fields(record))
     return record._fields  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _check_network(network: Network, name: str) -> None:
-    """Raise ValueError unless these are layers and their parameters; nothing is computed."""
-    layers, params = network
-    if not isinstance(layers, tuple) or not layers or not all(map(_is_layer, layers)):
-        raise ValueError(f"{name}: got {layers!r}, expected a tuple of Layers, at least one")
-    if not isinstance(params, tuple) or len(params) != len(layers):
-        got = f"{len(params)} layers" if isinstance(params, tuple) else type(params).__name__
-        raise ValueError(
-            f"{name}: got parameters of {got}, expected a tuple of {len(layers)}, one a layer"
-        )
-    lowest = None
-    for index, (layer, of_layer) in enumerate(zip(layers, params, strict=True)):
-        within = f"{name}.{index}"
-        directions = [(within, layer.recurrence, of_layer)]
-        if layer.backward is not None:
-            if not isinstance(of_layer, BidirectionalParams):
-                raise ValueError(
-                    f"{within}: got {type(of_layer).__name__}, expected BidirectionalParams"
-                )
-            directions = [
-                (f"{within}.forward", layer.recurrence, of_layer.forward),
-                (f"{within}.backward", layer.backward, of_layer.backward),
-            ]
-        for label, recurrence, record in directions:
-            inputs = _checked_inputs(label, recurrence, record)
-            lowest = inputs if lowest is None else lowest
-    try:
-        jax.eval_shape(partial(scan_deep, layers, plan="reference"), params, lowest)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: {error}") from error
-
-
-def _is_layer(layer: Any) -> bool:
-    return (
-        isinstance(layer, Layer)
-        and isinstance(layer.recurrence, Recurrence)
-        and isinstance(layer.backward, Recurrence | None)
-        and callable(layer.merge)
-        and isinstance(layer.residual, bool)
-    )
-
-
-def _checked_inputs(name: str, recurrence: Recurrence, params: Any) -> jax.ShapeDtypeStruct:
-    """Inputs of one step, of parameters that are those of the recurrence."""
-    try:
-        dtype = jax.tree.leaves(params)[0].dtype
-        inputs = jax.ShapeDtypeStruct((1, *recurrence.input_shape(params)), dtype)
-        explain_plan(recurrence, params, inputs, plan="reference")
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{name}: {error}; expected parameters of {recurrence.name}") from error
-    return inputs
