@@ -14,6 +14,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from rnnjax.plans import REGISTRY
 from rnnjax.plans.choose import Explanation, choose, first_that_serves
+from rnnjax.plans.manual_axes import vary_alike
 from rnnjax.plans.masking import times_along, within_lengths
 from rnnjax.plans.protocol import Inputs, Plan, Request
 from rnnjax.precision import (
@@ -234,7 +235,7 @@ def _run(
     )
     valid = None if lengths is None else within_lengths(lengths, xs.shape[0])
     within = computing_in(recurrence, xs.dtype, accumulation_dtype)
-    inputs = Inputs(xs, before, fresh, valid, resets)
+    params, inputs = vary_alike((params, Inputs(xs, before, fresh, valid, resets)))
     after, ys, *rest = run(within, params, inputs, reverse)
     return returned_carry(after, carry, xs.dtype), ys.astype(xs.dtype), *rest
 

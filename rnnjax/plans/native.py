@@ -13,6 +13,7 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 
 from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
+from rnnjax.plans.manual_axes import vary_alike
 from rnnjax.plans.native_library import instruction_sets, library
 from rnnjax.plans.protocol import FIRST_ORDER_REVERSE, Inputs, Plan, Request, check_size
 from rnnjax.recurrences.elman import elman, elman_relu
@@ -89,6 +90,7 @@ def _call(
         threads=np.int64(options.threads),
         **attributes,
     )
+    _, found = vary_alike((arrays, found))  # the results of a foreign call are typed not to
     return jax.tree.unflatten(structure, found)
 
 
