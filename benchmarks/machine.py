@@ -1,10 +1,10 @@
 """The versions, and the very code that was measured."""
 
-import hashlib
 import os
 from pathlib import Path
 
 import rnnjax
+from rnnjax.training.fingerprint import digest_of_files
 from rnnjax.training.versions import installed_versions
 
 
@@ -25,8 +25,4 @@ def source_digest(package: Path) -> str:
     files = [package / "scanning.py"]
     for folder in ("plans", "recurrences"):
         files += sorted((package / folder).glob("*.py"))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.relative_to(package).as_posix().encode() + b"\0")
-        digest.update(file.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
+    return digest_of_files(package, files)[:12]

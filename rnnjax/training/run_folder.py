@@ -49,11 +49,13 @@ def open_run_folder(
     *,
     may_differ: Collection[str] = (),
     command: Sequence[str] | None = None,
+    fingerprint: Mapping[str, str] | None = None,
 ) -> Iterator[RunFolder]:
     """Make or reopen the folder of a run and hold it until the block ends.
 
     Written atomically: `config.json`, the resolved config, and `run.json`, a list with one
-    entry for each time the run was started: command line, UTC time, versions, machine and devices.
+    entry for each time the run was started: command line, UTC time, versions, machine, devices
+    and fingerprint.
     The lock is the operating system's, so that a process that dies leaves none behind.
 
     Args:
@@ -62,14 +64,15 @@ def open_run_folder(
         may_differ: dotted names of fields that may have changed since the run was made, such
             as "optimizer.total_steps"; the new value is then written.
         command: the command line to record; None for that of this process.
+        fingerprint: as `rnnjax.training.fingerprint.fingerprint` makes it, or None.
 
     Raises:
-        RunFolderError: the run was made with another config (the fields are named), its
-            config cannot be read, or another process has the folder.
+        RunFolderError: the run was made with another config (the fields are named) or with
+            other data, its config cannot be read, or another process has the folder.
         ValueError: `config` is not of the kind above.
         OSError: the folder cannot be written.
     """
-    fields = _as_json(config)
+    fields = resolved_config(config)
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"path: got the file {path}, expected a folder")
     path.mkdir(parents=True, exist_ok=True)
@@ -86,6 +89,7 @@ def open_run_folder(
                     f"config: the run in {path} was made with another one: {'; '.join(differences)}"
                 )
         starts = [] if is_new else _read_starts(path)
+        _check_data(path, starts, fingerprint)
         starts.append(
             {
                 "command": shlex.join(sys.orig_argv if command is None else command),
@@ -94,6 +98,7 @@ def open_run_folder(
                 "machine": machine_record(),
                 "devices": [device.device_kind for device in jax.devices()],
             }
+            | ({} if fingerprint is None else {"fingerprint": dict(fingerprint)})
         )
         # The config last: it is what makes the folder a run.
         replace_text(path / RECORD, json.dumps(starts, indent=1))
@@ -123,7 +128,12 @@ def _locked(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _as_json(config: Any) -> dict[str, Any]:
+def resolved_config(config: Any) -> dict[str, Any]:
+    """A dataclass (of dataclasses) or a mapping as JSON values, paths as strings.
+
+    Raises:
+        ValueError: `config` is neither, or has a value that JSON has not.
+    """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         config = dataclasses.asdict(config)
     if not isinstance(config, Mapping):
@@ -152,6 +162,17 @@ def _read_starts(path: Path) -> list[Any]:
         return list(json.loads((path / RECORD).read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return []  # A record for people; a run goes on without its past entries.
+
+
+def _check_data(path: Path, starts: list[Any], fingerprint: Mapping[str, str] | None) -> None:
+    """A run goes on with other code, as mended code is, but not with other data."""
+    for start in starts:
+        before = start.get("fingerprint", {}).get("data") if isinstance(start, dict) else None
+        if fingerprint is not None and before not in (None, fingerprint["data"]):
+            raise RunFolderError(
+                f"data: the run in {path} was made with other rows: fingerprint {before[:12]}, "
+                f"now {fingerprint['data'][:12]}"
+            )
 
 
 def _differences(

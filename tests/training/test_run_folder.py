@@ -55,6 +55,22 @@ def test_another_config_is_refused_by_naming_each_field(tmp_path):
     assert files(tmp_path) == before
 
 
+def test_other_data_is_refused_and_other_code_is_recorded(tmp_path):
+    def opened(data, code):
+        return open_run_folder(tmp_path, {}, fingerprint={"data": data, "code": code})
+
+    for code in ("1", "2"):
+        with opened("a", code):
+            pass
+    starts = json.loads((tmp_path / "run.json").read_text())
+    assert [start["fingerprint"]["code"] for start in starts] == ["1", "2"]
+    message = "^data: the run in .* was made with other rows: fingerprint a, now b$"
+    with pytest.raises(RunFolderError, match=message), opened("b", "2"):
+        pass
+    with open_run_folder(tmp_path, {}) as run:
+        assert "fingerprint" not in run.start
+
+
 def test_a_field_that_may_differ_is_written_anew(tmp_path):
     with open_run_folder(tmp_path, RunConfig()):
         pass
