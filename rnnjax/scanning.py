@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from rnnjax.plans import REGISTRY
-from rnnjax.plans.choose import Explanation, choose, first_that_serves
+from rnnjax.plans.choose import Explanation, choose, run_by_auto
 from rnnjax.plans.manual_axes import vary_alike
 from rnnjax.plans.masking import times_along, within_lengths
 from rnnjax.plans.protocol import Inputs, Plan, Request
@@ -196,10 +196,7 @@ def _prepared(
     request = _checked_request(
         recurrence, params, xs, carry, lengths, resets, reverse, fresh_carry, accumulation_dtype
     )
-    if plan == "auto":
-        chosen = REGISTRY[first_that_serves(request, REGISTRY)]
-    else:
-        chosen = _asked_for(plan, request)
+    chosen = run_by_auto(request, REGISTRY) if plan == "auto" else _asked_for(plan, request)
     return chosen, (
         request.reverse,
         request.accumulation_dtype,

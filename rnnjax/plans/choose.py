@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from rnnjax.plans.native import native_or
 from rnnjax.plans.protocol import Plan, Request
 
 
@@ -45,6 +46,23 @@ def first_that_serves(request: Request, registry: Mapping[str, Plan]) -> str:
     raise ValueError(f"plan: 'auto' found none that serves this ({lacks})")
 
 
+def run_by_auto(request: Request, registry: Mapping[str, Plan]) -> Plan:
+    """The plan of `first_that_serves`, and another where a program is not lowered for a CPU.
+
+    Raises:
+        ValueError: Every plan refuses; the message says what each one lacks.
+    """
+    name = first_that_serves(request, registry)
+    return (
+        native_or(registry[_elsewhere(request, registry)]) if name == "native" else registry[name]
+    )
+
+
+def _elsewhere(request: Request, registry: Mapping[str, Plan]) -> str:
+    """What takes the place of the native plan where a program is lowered for another platform."""
+    return first_that_serves(request._replace(platform="another platform"), registry)
+
+
 def choose(request: Request, registry: Mapping[str, Plan]) -> tuple[Plan, Explanation]:
     """The plan that `auto` runs for a request, with the reason and what it passed over.
 
@@ -60,6 +78,8 @@ def choose(request: Request, registry: Mapping[str, Plan]) -> tuple[Plan, Explan
     }
     plan = registry[chosen]
     reason = f"{preferences[chosen]} ({_described(request)})"
+    if chosen == "native":
+        reason += f"; {_elsewhere(request, registry)} where lowered for another platform"
     return plan, Explanation(plan.name, reason, plan.cost, plan.derivatives, refused)
 
 

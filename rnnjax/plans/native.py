@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 
+from rnnjax.plans.by_platform import on_cpu
 from rnnjax.plans.derivatives import first_order_only, reverse_mode_only
 from rnnjax.plans.manual_axes import vary_alike
 from rnnjax.plans.native_library import instruction_sets, library
@@ -52,7 +53,9 @@ class Options(NamedTuple):
     reverse: bool
     threads: int  # at most; 0 is as many as XLA has
     instructions: str  # an instruction set, or "best"
-    plan: str  # whom an error about derivatives names
+    plan: str  # whom an error names
+    carry: Any  # its structure
+    elsewhere: Plan | None  # what a program runs that is lowered for another platform
 
 
 class Arrays(NamedTuple):
@@ -103,7 +106,7 @@ def _saved_shape(kernel: Kernel, time_steps: int, rows: int, hidden_size: int) -
     return time_steps, rows, kernel.saved, padded
 
 
-def _forward(options: Options, params: Params, arrays: Arrays, save: bool) -> Any:
+def _kernel_forward(options: Options, save: bool, params: Params, arrays: Arrays) -> Any:
     """`((last, ys), saved)`; nothing is saved unless asked for."""
     kernel = KERNELS[options.recurrence]
     time_steps, rows, input_size = arrays.xs.shape
@@ -131,6 +134,93 @@ def _forward(options: Options, params: Params, arrays: Arrays, save: bool) -> An
     return (found["1 last"], found["0 ys"]), found["2 saved"]
 
 
+def _elsewhere(
+    options: Options, params: Params, xs: Array, carry: Any, fresh: Any, valid: Any, resets: Any
+) -> tuple[tuple[Array, ...], Array]:
+    """`(last, ys)` in a program that is lowered for another platform."""
+    if options.elsewhere is None:
+        raise NotImplementedError(
+            f"plan: {options.plan!r} has kernels for a CPU, got a program lowered for another "
+            "platform, expected plan='auto', which runs another plan there"
+        )
+    carry, fresh = (options.carry.unflatten(leaves) for leaves in (carry, fresh))
+    inputs = Inputs(xs, carry, fresh, valid, resets)
+    last, ys = options.elsewhere.run(options.recurrence, params, inputs, options.reverse)
+    return tuple(jax.tree.leaves(last)), ys
+
+
+def _forward(options: Options, params: Params, arrays: Arrays, save: bool) -> Any:
+    """`((last, ys), saved)`; nothing is saved unless asked for."""
+
+    def elsewhere(params: Params, arrays: Arrays) -> Any:
+        out = _elsewhere(options, params, *arrays)
+        shape = _saved_shape(KERNELS[options.recurrence], *out[1].shape)
+        return out, jnp.zeros(shape, jnp.float32) if save else None  # its gradient begins anew
+
+    return on_cpu(partial(_kernel_forward, options, save), elsewhere=elsewhere)(params, arrays)
+
+
+def _kernel_backward(
+    options: Options,
+    of_inputs: bool,
+    params: Params,
+    arrays: Arrays,
+    ys: Array,
+    saved: Array,
+    dlast: tuple[Array, ...],
+    dys: Array,
+) -> Any:
+    """`(dparams, dxs, dcarry, dfresh)`; None for dxs unless asked for."""
+    kernel = KERNELS[options.recurrence]
+    time_steps, rows, input_size = arrays.xs.shape
+    hidden_size = ys.shape[-1]
+    flags = _flags(arrays)
+    gates_size = kernel.gates * hidden_size
+    of_carry = tuple(_float32(rows, hidden_size) for _ in arrays.carry)
+    biases = (_float32(gates_size),) * (1 if kernel.sum_only else 2)
+    w_x, w_h, *_ = params
+    found = _call(
+        "rnnjax_backward",
+        options,
+        {
+            "time_steps": time_steps,
+            "rows": rows,
+            "input_size": input_size,
+            "hidden_size": hidden_size,
+            "masked": flags is not None,
+            "of_inputs": of_inputs,
+        },
+        {
+            "0 dxs": _float32(*arrays.xs.shape) if of_inputs else None,
+            "1 dparams": (
+                _float32(input_size, gates_size),
+                _float32(hidden_size, gates_size),
+                *biases,
+            ),
+            "2 dcarry": of_carry,
+            "3 dfresh": of_carry,
+        },
+        (arrays.xs, w_x, w_h, flags, arrays.carry, arrays.fresh, ys, saved, dys, dlast),
+    )
+    dparams = type(params)(*found["1 dparams"])
+    return dparams, found["0 dxs"], found["2 dcarry"], found["3 dfresh"]
+
+
+def _backward(options: Options, of_inputs: bool, *arrays: Any) -> Any:
+    """`(dparams, dxs, dcarry, dfresh)`; None for dxs unless asked for."""
+
+    def elsewhere(params: Params, arrays: Arrays, ys: Any, saved: Any, dlast: Any, dys: Any) -> Any:
+        del ys, saved
+        xs, carry, fresh, *masks = arrays
+        _, pull_back = jax.vjp(
+            lambda *changing: _elsewhere(options, *changing, *masks), params, xs, carry, fresh
+        )
+        dparams, dxs, dcarry, dfresh = pull_back((dlast, dys))
+        return dparams, dxs if of_inputs else None, dcarry, dfresh
+
+    return on_cpu(partial(_kernel_backward, options, of_inputs), elsewhere=elsewhere)(*arrays)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _native(options: Options, params: Params, arrays: Arrays) -> tuple[tuple[Array, ...], Array]:
     out, _ = _forward(options, params, arrays, save=False)
@@ -154,39 +244,9 @@ def _native_backward(options: Options, residuals: Any, cotangents: Any) -> tuple
     (params, arrays, ys, saved, of_inputs), (dlast, dys) = first_order_only(
         options.plan, (residuals, cotangents)
     )
-    kernel = KERNELS[options.recurrence]
-    time_steps, rows, input_size = arrays.xs.shape
-    hidden_size = ys.shape[-1]
-    flags = _flags(arrays)
-    gates_size = kernel.gates * hidden_size
-    of_carry = tuple(_float32(rows, hidden_size) for _ in arrays.carry)
-    biases = (_float32(gates_size),) * (1 if kernel.sum_only else 2)
-    w_x, w_h, *_ = params
-    found = _call(
-        "rnnjax_backward",
-        options,
-        {
-            "time_steps": time_steps,
-            "rows": rows,
-            "input_size": input_size,
-            "hidden_size": hidden_size,
-            "masked": flags is not None,
-            "of_inputs": of_inputs is not None,
-        },
-        {
-            "0 dxs": None if of_inputs is None else _float32(*arrays.xs.shape),
-            "1 dparams": (
-                _float32(input_size, gates_size),
-                _float32(hidden_size, gates_size),
-                *biases,
-            ),
-            "2 dcarry": of_carry,
-            "3 dfresh": of_carry,
-        },
-        (arrays.xs, w_x, w_h, flags, arrays.carry, arrays.fresh, ys, saved, dys, dlast),
-    )
-    dparams = type(params)(*found["1 dparams"])
-    return dparams, Arrays(found["0 dxs"], found["2 dcarry"], found["3 dfresh"], None, None)
+    found = _backward(options, of_inputs is not None, params, arrays, ys, saved, dlast, dys)
+    dparams, dxs, dcarry, dfresh = found
+    return dparams, Arrays(dxs, dcarry, dfresh, None, None)
 
 
 _native.defvjp(_native_forward, _native_backward, symbolic_zeros=True)
@@ -201,6 +261,7 @@ def run(
     plan: str = "native",
     threads: int = 0,
     instructions: str = "best",
+    elsewhere: Plan | None = None,
 ) -> tuple[Carry, Array]:
     """Run the compiled kernel of a recurrence.
 
@@ -213,9 +274,10 @@ def run(
         params: Its parameters, float32.
         inputs: All arrays besides, float32.
         reverse: Whether to run from the last step to the first.
-        plan: The name that an error about derivatives gives.
+        plan: The name that an error gives.
         threads: At most; 0 is as many as XLA has.
         instructions: An instruction set, or "best".
+        elsewhere: What a program runs that is lowered for another platform; None is an error.
     """
     params, xs, carry, fresh = reverse_mode_only(
         plan, (params, inputs.xs, inputs.carry, inputs.fresh_carry)
@@ -233,7 +295,7 @@ def run(
         None if inputs.valid is None else as_rows(inputs.valid, 1),
         None if inputs.resets is None else as_rows(inputs.resets, 1),
     )
-    options = Options(recurrence, reverse, threads, instructions, plan)
+    options = Options(recurrence, reverse, threads, instructions, plan, structure, elsewhere)
     last, ys = cast("tuple[tuple[Array, ...], Array]", _native(options, params, arrays))
     rows = [leaf.reshape(*batch_shape, -1) for leaf in last]
     return jax.tree.unflatten(structure, rows), ys.reshape(time_steps, *batch_shape, -1)
@@ -265,6 +327,12 @@ native = Plan(
     "steps",
     refusal=refusal,
 )
+
+
+@lru_cache
+def native_or(elsewhere: Plan) -> Plan:
+    """The native plan, and another one in a program that is lowered for another platform."""
+    return replace(native, run=partial(run, elsewhere=elsewhere))
 
 
 def _refusal_of_instructions(instructions: str, request: Request) -> str | None:
