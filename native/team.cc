@@ -39,6 +39,7 @@ struct Team::Shared {
   explicit Shared(int most) : most(most), arrivals(most) {}
 
   const int most;
+  const std::thread::id owner = std::this_thread::get_id();
   std::mutex mutex;  // for joining, publishing and closing
   int joined = 0;    // helpers
   Work work = nullptr;
@@ -50,6 +51,8 @@ struct Team::Shared {
   std::vector<Arrivals> arrivals;
 
   void help() {
+    // A pool whose queue is full runs a task at once, in the thread that brings it.
+    if (std::this_thread::get_id() == owner) return;
     long seen;
     int member;
     {
