@@ -130,8 +130,8 @@ def _forward(
 
     carry = inputs.carry
     _, one = jax.eval_shape(lambda carry: run(carry, segments.at(0)), carry)
-    ys = jnp.zeros((segments.time_steps, *one.shape[1:]), one.dtype)
-    slots = jax.tree.map(lambda a: jnp.zeros((cut.slots, *a.shape), a.dtype), carry)
+    ys = jnp.zeros_like(one, shape=(segments.time_steps, *one.shape[1:]))
+    slots = jax.tree.map(lambda a: jnp.zeros_like(a, shape=(cut.slots, *a.shape)), carry)
     rows = schedule.forward[: segments.equal]
     (carry, slots, ys), _ = lax.scan(advance, (carry, slots, ys), tuple(_as_array(rows).T))
     remainder = segments.remainder()

@@ -188,7 +188,9 @@ class _Masks(NamedTuple):
 
 def _masks(recurrence: Recurrence, params: Params, inputs: Inputs, reverse: bool) -> _Masks:
     shape = inputs.xs.shape[: inputs.xs.ndim - len(recurrence.input_shape(params))]
-    valid = jnp.ones(shape, bool) if inputs.valid is None else inputs.valid
+    valid = inputs.valid
+    if valid is None:
+        valid = jnp.ones_like(inputs.xs, dtype=bool, shape=shape)
     linked = valid & _before(valid, reverse)
     if inputs.resets is not None:
         linked &= ~inputs.resets
@@ -289,7 +291,9 @@ def _solve(equations: _Equations, start: Array, tolerance: float, limit: int) ->
 
     # Else the compiler evaluates the first iterate, of all of time, while it compiles.
     start = lax.optimization_barrier(start)
-    return lax.while_loop(unfinished, body, iterate(jnp.zeros((), jnp.int32), start))
+    # Inside `shard_map` each device counts its own iterations.
+    none = jnp.zeros_like(start, dtype=jnp.int32, shape=())
+    return lax.while_loop(unfinished, body, iterate(none, start))
 
 
 def _limits(method: Method, inputs: Inputs) -> tuple[float, int]:
@@ -330,7 +334,9 @@ def _solved_forward(
         evaluate, jacobian, approximation.scan, masks.valid, masks.linked, reverse, 1.0
     )
     time_steps = inputs.xs.shape[0]
-    along_time = jax.tree.map(lambda a: jnp.zeros((time_steps, *a.shape), a.dtype), inputs.carry)
+    along_time = jax.tree.map(
+        lambda a: jnp.zeros_like(a, shape=(time_steps, *a.shape)), inputs.carry
+    )
     found = _solve(equations, pack(along_time), *_limits(method, inputs))
     states = unpack(found.states)
 

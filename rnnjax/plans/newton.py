@@ -19,6 +19,7 @@ from rnnjax.plans.fixed_point import (
     not_real,
     refusal_by_shapes,
 )
+from rnnjax.plans.manual_axes import vary_alike
 from rnnjax.plans.matrix_scan import dense_scan
 from rnnjax.plans.protocol import FIRST_ORDER_REVERSE
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
@@ -63,7 +64,7 @@ def approximate(
     def jacobian(entered: Carry, kept: None) -> Array:
         del kept
         push = _push(recurrence, params, zs, entered)
-        basis = unpack(jnp.eye(ends[-1], dtype=leaves[0].dtype))
+        basis, _ = vary_alike((unpack(jnp.eye(ends[-1], dtype=leaves[0].dtype)), entered))
         return jax.vmap(lambda direction: pack(push(direction)), out_axes=-1)(basis)
 
     return Approximation(
