@@ -1,29 +1,40 @@
-"""rnnjax against other libraries: Elman, GRU and LSTM, forward and training step.
+"""rnnjax against other libraries: Elman, GRU and LSTM, forward and training step, generation.
 
-    python -m benchmarks.rivals --preset quick    # about 2 minutes: ours and PyTorch, four shapes
+    python -m benchmarks.rivals --preset quick    # under 3 minutes: ours, PyTorch, four shapes
     python -m benchmarks.rivals                   # preset full, see `PRESETS`
 
 It needs the other libraries, which `make bench-rivals` installs. Each of them has a process of its
-own (see `benchmarks.turns`) for the whole run; `benchmarks/libraries` says how each is used. A
-point is one recurrence at one shape, plain, with lengths or with resets; there all libraries and
-all our plans take turns, forward and training step, and with them products of matrices, which are
-the machine's rate. What a library computes is compared with our reference before it is timed. Each
-point is appended to `points.jsonl` in the output folder as soon as it is measured, so that the same
-command goes on where a killed one ended; at the end `results.json`, `results.csv`, `table.md` and
-the plots replace the earlier ones, and `points.jsonl` goes.
+own for the whole run (see `benchmarks.turns`); `benchmarks/libraries` says how each is used. A
+point is one recurrence at one shape: plain, with lengths or with resets; sampled from as a
+character model; or called step by step at B = 1. There all libraries and all our plans take turns,
+and with the plain ones products of matrices, which are the machine's rate. What a library computes
+is compared with our reference before it is timed. Each point is appended to `points.jsonl` in the
+output folder as soon as it is measured, so that the same command goes on where a killed one ended;
+at the end `results.json`, `results.csv`, `table.md` and the plots replace the earlier ones, and
+`points.jsonl` goes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.child_process import ChildEndedError, ChildTookTooLongError
-from benchmarks.libraries.tasks import GATES, Product, Sequences, Task, within_lengths
+from benchmarks.libraries.tasks import (
+    GATES,
+    Generation,
+    Product,
+    Reading,
+    Sequences,
+    Streaming,
+    Task,
+    within_lengths,
+)
 from benchmarks.measure import Spread
 from benchmarks.points import (
     START_SECONDS,
@@ -42,43 +53,46 @@ from benchmarks.turns import (
     Ask,
     Contestant,
     Forget,
-    MeasurePeak,
-    Prepare,
+    MakeReady,
+    Processes,
     Ready,
-    Refused,
+    Start,
     by_turns,
     library_process,
+    make_ready,
+    peaks_of,
 )
+from rnnjax.plans.native_library import FILE
 
 PROGRAM = "python -m benchmarks.rivals"
-LIBRARIES: Mapping[str, str] = {
-    "ours": "benchmarks.libraries.ours",
-    "torch": "benchmarks.libraries.torch",
-    "numpy": "benchmarks.libraries.numpy",
-}
-"""Name -> module."""
+LIBRARIES = (OURS, "torch", "flax_linen", "flax_nnx", "haiku", "equinox", "keras", "numpy")
+"""Names of modules in `benchmarks/libraries`."""
 COMPUTATIONS = ("forward", "training")
-KINDS = ("", "lengths", "resets")
-PLANS = ("reference", "auto", "native", "fused", "checkpointed", "unrolled")
+PLANS = (
+    "reference",
+    "auto",
+    "native",
+    "fused",
+    "checkpointed",
+    "unrolled",
+    "quasi_newton",
+    "newton",
+)
+WAYS: Mapping[tuple[type, str], tuple[str, ...]] = {
+    (Generation, OURS): ("sample_language_model",),
+    (Generation, "torch"): ("module", "cells"),
+    (Generation, "flax_linen"): ("scan", "calls"),
+    (Streaming, OURS): ("one_step",),
+    (Streaming, "torch"): ("module", "cells"),
+    (Streaming, "flax_linen"): ("calls",),
+}
+"""Kind of task, library -> ways to do it, each timed."""
+
 PRODUCT_SIZE = 1024
 TOLERANCE = 1e-3  # of values, relative to the largest; those of float32 stay well below
 FAR_SECONDS, FAR_RATIO = 0.1, 5.0  # what takes longer, and so many times the fastest, is far behind
 
-Shape = tuple[int, int, int, int]  # B, T, I, H
-
-SHAPES: tuple[Shape, ...] = (
-    (1, 512, 64, 64),
-    (1, 256, 256, 256),
-    (1, 64, 1024, 1024),
-    (16, 256, 128, 128),
-    (32, 128, 256, 256),
-    (64, 32, 512, 512),
-    (128, 128, 128, 128),
-    (128, 64, 256, 256),
-    (32, 16, 1024, 1024),
-    (128, 8, 1024, 1024),
-    (32, 128, 64, 256),
-)
+Shape = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -91,19 +105,45 @@ class Config:
 
     preset: Literal["quick", "full"] = "full"
     """Where the defaults of all other flags come from."""
-    libraries: tuple[str, ...] = tuple(LIBRARIES)
+    libraries: tuple[str, ...] = LIBRARIES
     """Names of libraries; ours is what all are compared with."""
     recurrences: tuple[str, ...] = tuple(GATES)
     """Names of recurrences."""
     plans: tuple[str, ...] = PLANS
     """Names of our plans, the reference and auto among them."""
-    shapes: tuple[Shape, ...] = SHAPES
+    shapes: tuple[Shape, ...] = (
+        (1, 1024, 64, 64),
+        (1, 1024, 256, 256),
+        (1, 64, 1024, 1024),
+        (16, 512, 128, 128),
+        (32, 128, 256, 256),
+        (64, 32, 512, 512),
+        (128, 128, 128, 128),
+        (128, 64, 256, 256),
+        (32, 16, 1024, 1024),
+        (128, 8, 1024, 1024),
+        (32, 128, 64, 256),
+    )
     """B, T, I and H."""
     option_shapes: tuple[Shape, ...] = ((16, 128, 128, 128), (32, 64, 256, 256), (64, 32, 512, 512))
     """Likewise, with lengths and with resets."""
+    generation_shapes: tuple[Shape, ...] = (
+        (1, 500, 1, 256),
+        (64, 200, 1, 256),
+        (1, 200, 2, 512),
+        (64, 100, 2, 512),
+    )
+    """B, tokens, layers and H of sampling."""
+    streaming_sizes: tuple[int, ...] = (64, 256, 512, 1024)
+    """H, and I, of streaming."""
+    streaming_steps: int = 200
+    """Steps of a call of streaming."""
     longest_unrolled: int = 32
     """T above which the loop is not written out: its compile time explodes."""
-    budget_seconds: float = 12.0
+    most_newton: int = 2**25
+    """Numbers in the Jacobians of all steps, or 128 times those in the carries of all steps, above
+    which the newton plans are not tried: they are far behind (see `docs/results/plans`)."""
+    budget_seconds: float = 10.0
     """About how long the timed rounds of one point take."""
     least_rounds: int = 5
     """The fewest of them."""
@@ -115,136 +155,185 @@ class Config:
     """The output folder."""
 
     def __post_init__(self) -> None:
-        refuse_unknown("libraries", self.libraries, LIBRARIES)
+        refuse_unknown("libraries", self.libraries, dict.fromkeys(LIBRARIES))
         refuse_unknown("recurrences", self.recurrences, GATES)
+        refuse_unknown("plans", self.plans, dict.fromkeys(PLANS))
         if OURS not in self.libraries:
-            raise ValueError(
-                f"libraries: got {', '.join(self.libraries)}, expected ours among them"
-            )
+            raise ValueError(f"libraries: got {', '.join(self.libraries)}, expected {OURS} too")
         for name in ("reference", "auto"):
             if name not in self.plans:
-                raise ValueError(f"plans: got {', '.join(self.plans)}, expected {name} among them")
-        for name in ("shapes", "option_shapes"):
+                raise ValueError(f"plans: got {', '.join(self.plans)}, expected {name} too")
+        shapes = ("shapes", "option_shapes", "generation_shapes")
+        for name in shapes:
             for shape in getattr(self, name):
                 if min(shape) < 1:
                     raise ValueError(f"{name}: got {shape}, expected at least 1 of each")
         refuse_out_of_range(
             self,
-            once=("libraries", "recurrences", "plans", "shapes", "option_shapes"),
-            at_least_1=("longest_unrolled", "least_rounds"),
+            once=("libraries", "recurrences", "plans", "streaming_sizes", *shapes),
+            at_least_1=(
+                "streaming_sizes",
+                "streaming_steps",
+                "longest_unrolled",
+                "most_newton",
+                "least_rounds",
+            ),
             more_than_0=("budget_seconds", "turn_seconds", "compile_limit_seconds"),
         )
+        if not points_of(self):
+            raise ValueError("recurrences and shapes: got no point, expected at least one of each")
 
 
 def points_of(config: Config) -> list[Point]:
-    """The plain ones of each recurrence, then those with options."""
+    """The plain ones of each recurrence, then those with options, generation and streaming."""
+
+    def point(recurrence: str, kind: str, layers: int, *shape: int) -> Point:
+        sizes = ("batch_size", "time_steps", "input_size", "hidden_size")
+        named = dict(zip(sizes, shape, strict=True))
+        return {"recurrence": recurrence, "kind": kind, "layers": layers, **named}
+
+    gated = [name for name in config.recurrences if name != "elman"]
     return [
-        {
-            "recurrence": recurrence,
-            "options": options,
-            "batch_size": batch_size,
-            "time_steps": time_steps,
-            "input_size": input_size,
-            "hidden_size": hidden_size,
-        }
-        for options in KINDS
-        for recurrence in config.recurrences
-        for batch_size, time_steps, input_size, hidden_size in (
-            config.option_shapes if options else config.shapes
-        )
+        *(point(r, "plain", 1, *shape) for r in config.recurrences for shape in config.shapes),
+        *(
+            point(r, kind, 1, *shape)
+            for kind in ("lengths", "resets")
+            for r in config.recurrences
+            for shape in config.option_shapes
+        ),
+        *(
+            point(r, "generation", layers, b, t, h, h)
+            for r in gated
+            for b, t, layers, h in config.generation_shapes
+        ),
+        *(
+            point(r, "streaming", 1, 1, config.streaming_steps, h, h)
+            for r in gated
+            for h in config.streaming_sizes
+        ),
     ]
 
 
 def contestants_of(config: Config, point: Point) -> list[Contestant]:
-    """All that take turns at a point, our reference first."""
-    plans = ["reference", *(plan for plan in config.plans if plan != "reference")]
-    if point["time_steps"] > config.longest_unrolled:
-        plans = [plan for plan in plans if plan != "unrolled"]
-    found = [
-        Contestant(library, Sequences(computation=computation, plan=plan, **point))
+    """All that take turns at a point; of a plain one our reference is the first."""
+    recurrence, size = point["recurrence"], point["hidden_size"]
+    task: Task
+    if point["kind"] == "generation":
+        task = Generation(
+            recurrence, point["batch_size"], point["layers"], size, point["time_steps"]
+        )
+    elif point["kind"] == "streaming":
+        task = Streaming(recurrence, size, point["time_steps"])
+    else:
+        sizes = {name: value for name, value in point.items() if name != "layers"}
+        found = [
+            Contestant(library, Sequences(computation=computation, plan=plan, **sizes))
+            for library in config.libraries
+            for plan in (plans_of(config, point) if library == OURS else [""])
+            for computation in COMPUTATIONS
+        ]
+        if point["kind"] == "plain":
+            found += [Contestant(library, Product(PRODUCT_SIZE)) for library in config.libraries]
+        return found
+    return [
+        Contestant(library, replace(task, plan=way))
         for library in config.libraries
-        for plan in (plans if library == OURS else [""])
-        for computation in COMPUTATIONS
+        for way in WAYS.get((type(task), library), ())
     ]
-    return found + [Contestant(library, Product(PRODUCT_SIZE)) for library in config.libraries]
 
 
-class Processes:
-    """The processes of libraries: started when first asked, ended with the block."""
+def plans_of(config: Config, point: Point) -> list[str]:
+    """Names of the plans to try at a point, the reference first."""
+    rows = point["batch_size"] * point["time_steps"]
+    numbers = point["hidden_size"] * (2 if point["recurrence"] == "lstm" else 1)
+    too_large = {
+        "unrolled": point["time_steps"] > config.longest_unrolled,
+        "newton": rows * numbers**2 > config.most_newton,
+        "quasi_newton": rows * numbers * 128 > config.most_newton,
+    }
+    others = [plan for plan in config.plans if plan != "reference" and not too_large.get(plan)]
+    return ["reference", *others]
 
-    def __init__(self, start: Callable[[str], AbstractContextManager[tuple[str, Ask]]]) -> None:
-        self._start = start
-        self._running: dict[str, tuple[ExitStack, Ask]] = {}
-        self.versions: dict[str, str] = {}
 
-    def ask(self, library: str) -> Ask:
-        """How to ask a library."""
-        if library not in self._running:
-            stack = ExitStack()
-            version, ask = stack.enter_context(self._start(library))
-            self._running[library] = (stack, ask)
-            self.versions[library] = version
-        return self._running[library][1]
-
-    def end(self, library: str) -> None:
-        """End the process of a library; it starts anew when asked again."""
-        stack, _ = self._running.pop(library)
-        stack.close()
-
-    def __enter__(self) -> "Processes":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for library in list(self._running):
-            self.end(library)
+def computation_of(task: Task) -> str:
+    """What a task computes, as it stands in a row."""
+    return task.computation if isinstance(task, Sequences) else type(task).__name__.lower()
 
 
 def start_library(name: str) -> AbstractContextManager[tuple[str, Ask]]:
     """A library's process."""
-    return library_process(LIBRARIES[name], START_SECONDS)
+    return library_process(f"benchmarks.libraries.{name}", START_SECONDS)
 
 
-def prepare_library(
-    processes: Processes,
-    library: str,
-    tasks: Sequence[Task],
-    limit_seconds: float,
-    left_out: dict[Contestant, str],
-) -> dict[Contestant, Ready]:
-    """Prepare the tasks of one library, anew without what took too long or ended its process."""
-    while True:
-        found: dict[Contestant, Ready] = {}
-        for task in tasks:
-            contestant = Contestant(library, task)
-            if contestant in left_out:
-                continue
-            try:
-                answer = processes.ask(library)(Prepare(task), limit_seconds)
-            except (ChildTookTooLongError, ChildEndedError) as error:
-                left_out[contestant] = str(error)
-                processes.end(library)
-                break
-            if isinstance(answer, Refused):
-                left_out[contestant] = f"refused: {answer.reason}"
-            else:
-                found[contestant] = answer
+def differences_of(
+    processes: Processes, ready: Mapping[Contestant, Ready], limit_seconds: float
+) -> dict[Contestant, float]:
+    """How far values are from ours, relative to the largest; nothing where there are none.
+
+    Sequences are compared with our reference of what they compute, a sample's last logits with
+    those that our model has after reading the sample, a stream's outputs with ours.
+    """
+    expected = dict(ready)
+    differences = {}
+    for contestant, found in ready.items():
+        task = contestant.task
+        check: Task
+        if isinstance(task, Sequences):
+            recurrence = found.computes or task.recurrence
+            check = replace(task, recurrence=recurrence, plan="reference")
+        elif isinstance(task, Generation) and "logits" in found.results:
+            check = Reading(task, found.results["tokens"].tobytes())
+        elif isinstance(task, Streaming):
+            check = replace(task, plan="one_step")
         else:
-            return found
-
-
-def error_of_values(task: Task, found: Ready, expected: Ready) -> float:
-    """The largest difference of what was computed, relative to the largest value; inf for NaN."""
-    worst = 0.0
-    for name, value in expected.results.items():
-        other = found.results[name]
-        if other.shape != value.shape:
-            raise ValueError(f"{name}: got shape {other.shape}, expected {value.shape}, of {task}")
-        if isinstance(task, Sequences) and task.options == "lengths" and value.ndim == 3:
+            continue
+        checker = Contestant(OURS, check)
+        if checker not in expected:
+            expected[checker] = processes.ask(OURS, MakeReady(check), limit_seconds)
+        mask = None
+        if isinstance(task, Sequences) and task.kind == "lengths":
             mask = within_lengths(task)[..., None]
-            value, other = np.where(mask, value, 0), np.where(mask, other, 0)
-        difference = np.abs(other - value).max() / np.abs(value).max()
-        worst = max(worst, float(difference)) if np.isfinite(difference) else np.inf
-    return worst
+        differences[contestant] = max(
+            difference_of(found.results[name], values, mask)
+            for name, values in expected[checker].results.items()
+        )
+    return differences
+
+
+def difference_of(found: np.ndarray, expected: np.ndarray, mask: np.ndarray | None) -> float:
+    """The largest, relative to the largest expected; inf if a number is not finite.
+
+    Args:
+        found: What was computed.
+        expected: What should have been.
+        mask: (T, B, 1) bool, which steps of (T, B, …) count; None is all.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if found.shape != expected.shape:
+        raise ValueError(f"found: got shape {found.shape}, expected {expected.shape}")
+    if mask is not None and found.ndim == mask.ndim:
+        found, expected = np.where(mask, found, 0), np.where(mask, expected, 0)
+    difference = float(np.abs(found - expected).max() / np.abs(expected).max())
+    return difference if np.isfinite(difference) else np.inf
+
+
+def far_behind(ready: Mapping[Contestant, Ready]) -> list[Contestant]:
+    """Those so much slower than the fastest that one call says enough; rivals apart from ours."""
+    fastest: dict[tuple[str, bool], float] = {}
+    for (library, task), found in ready.items():
+        group = computation_of(task), library == OURS
+        fastest[group] = min(found.seconds, fastest.get(group, np.inf))
+    return [
+        contestant
+        for contestant, found in ready.items()
+        if found.seconds
+        > max(
+            FAR_SECONDS,
+            FAR_RATIO * fastest[computation_of(contestant.task), contestant.library == OURS],
+        )
+    ]
 
 
 def measure_point(config: Config, point: Point, processes: Processes) -> list[RivalRow]:
@@ -257,55 +346,41 @@ def measure_point(config: Config, point: Point, processes: Processes) -> list[Ri
 
     Returns:
         A row for each contestant.
+
+    Raises:
+        ChildTookTooLongError: A library did not start.
+        ChildEndedError: Likewise, or it ended after all its tasks were ready.
     """
     contestants = contestants_of(config, point)
     left_out: dict[Contestant, str] = {}
     ready: dict[Contestant, Ready] = {}
     for library in config.libraries:
         tasks = [contestant.task for contestant in contestants if contestant.library == library]
-        ready |= prepare_library(processes, library, tasks, config.compile_limit_seconds, left_out)
+        ready |= make_ready(processes, library, tasks, config.compile_limit_seconds, left_out)
 
-    errors: dict[Contestant, float] = {}
-    for contestant in list(ready):
-        if not isinstance(contestant.task, Sequences):
-            continue
-        computation = contestant.task.computation
-        reference = Sequences(computation=computation, plan="reference", **point)
-        error = error_of_values(
-            contestant.task, ready[contestant], ready[Contestant(OURS, reference)]
-        )
-        errors[contestant] = error
-        if error > TOLERANCE:
-            left_out[contestant] = f"values differ by {error:.1g}"
+    differences = differences_of(processes, ready, config.compile_limit_seconds)
+    for contestant, difference in differences.items():
+        if difference > TOLERANCE:
+            left_out[contestant] = f"values differ by {difference:.1g}"
             del ready[contestant]
 
-    fastest: dict[str, float] = {}
-    for contestant, found in ready.items():
-        key = computation_of(contestant.task)
-        fastest[key] = min(found.seconds, fastest.get(key, np.inf))
-    far = [
-        contestant
-        for contestant, found in ready.items()
-        if found.seconds > max(FAR_SECONDS, FAR_RATIO * fastest[computation_of(contestant.task)])
-    ]
-    near = [contestant for contestant in ready if contestant not in far]
-    peaks = {c: processes.ask(c.library)(MeasurePeak(c.task), None) for c in near}
-    asks = {library: processes.ask(library) for library in config.libraries}
+    far = far_behind(ready)
+    near = {c: found.seconds for c, found in ready.items() if c not in far}
+    peaks = peaks_of(processes, near)
     spreads = by_turns(
-        asks,
+        processes,
         near,
-        {c: found.seconds for c, found in ready.items()},
         config.budget_seconds,
         config.turn_seconds,
         least_rounds=config.least_rounds,
     )
-    for c in far:
-        spreads[c] = Spread(*(ready[c].seconds,) * 3, rounds=1)
+    spreads |= {c: Spread(*(ready[c].seconds,) * 3, rounds=1) for c in far}
     for library in config.libraries:
-        processes.ask(library)(Forget(), None)
+        processes.ask(library, Forget())
 
     rows = []
     for c in contestants:
+        run = spreads.get(c)
         row = RivalRow(
             **point,
             computation=computation_of(c.task),
@@ -313,29 +388,45 @@ def measure_point(config: Config, point: Point, processes: Processes) -> list[Ri
             plan=c.task.plan,
             status=left_out.get(c, MEASURED),
         )
-        if c in spreads:
-            compiled = ready[c].compiled
-            row = row.with_measured(spreads[c], compiled, peaks.get(c), errors.get(c))
+        if run is not None:
+            reference = spreads.get(Contestant(OURS, replace(c.task, plan="reference")))
+            row = replace(
+                row,
+                run_seconds=run.median,
+                run_seconds_lower_quartile=run.lower_quartile,
+                run_seconds_upper_quartile=run.upper_quartile,
+                rounds=run.rounds,
+                ratio_to_reference=run.median / reference.median if reference else None,
+                peak_resident_increase_bytes=peaks.get(c),
+                difference=differences.get(c),
+                **(ready[c].compiled or {}),
+            )
         rows.append(row)
     return rows
 
 
-def computation_of(task: Task) -> str:
-    """What a task computes, as it stands in a row."""
-    return task.computation if isinstance(task, Sequences) else type(task).__name__.lower()
+def kernels_digest() -> str:
+    """The first 12 digits of the SHA-256 of the compiled kernels that are installed, "" if none."""
+    package = find_spec("rnnjax")
+    folders = (package.submodule_search_locations or ()) if package else ()
+    for folder in folders:
+        if (Path(folder) / FILE).exists():
+            return sha256((Path(folder) / FILE).read_bytes()).hexdigest()[:12]
+    return ""
 
 
-def conditions(config: Config) -> dict[str, Any]:
+def conditions(config: Config, versions: Mapping[str, str]) -> dict[str, Any]:
     """All that must be the same for points to stand in one table."""
-    free = ("preset", "recurrences", "shapes", "option_shapes", "out")
-    return conditions_of({k: v for k, v in asdict(config).items() if k not in free})
+    shapes = ("shapes", "option_shapes", "generation_shapes", "streaming_sizes", "streaming_steps")
+    free = ("preset", "recurrences", *shapes, "out")
+    found = conditions_of({k: v for k, v in asdict(config).items() if k not in free})
+    found["product_size"] = PRODUCT_SIZE
+    found["versions"] |= {"rnnjax_kernels_sha256": kernels_digest()}
+    found["versions"] |= {name: version for name, version in versions.items() if name != OURS}
+    return found
 
 
-def run(
-    config: Config,
-    command: str,
-    start: Callable[[str], AbstractContextManager[tuple[str, Ask]]] = start_library,
-) -> list[dict[str, Any]]:
+def run(config: Config, command: str, start: Start = start_library) -> list[dict[str, Any]]:
     """Measure the points that are not yet in the output folder (see `collect`), then report.
 
     Returns:
@@ -343,16 +434,14 @@ def run(
     """
     with Processes(start) as processes:
         for library in config.libraries:
-            processes.ask(library)
-        now = conditions(config)
-        now["versions"] |= processes.versions
+            processes.ask(library, Forget(), START_SECONDS)
+        now = conditions(config, processes.versions)
 
         def measure(point: Point, _: Sequence[RivalRow]) -> tuple[dict[str, str], list[RivalRow]]:
             return {}, measure_point(config, point, processes)
 
-        records = collect(
-            config.out, now, points_of(config), measure, RivalRow, in_one_line=in_one_line
-        )
+        points = points_of(config)
+        records = collect(config.out, now, points, measure, RivalRow, in_one_line)
     write_report(config.out, command, now, records)
     forget_points(config.out)
     return records
@@ -362,10 +451,12 @@ PRESETS: Mapping[str, Config] = {
     "full": Config(),
     "quick": Config(
         preset="quick",
-        libraries=("ours", "torch"),
+        libraries=(OURS, "torch"),
         plans=("reference", "auto", "native", "fused"),
         shapes=((1, 256, 256, 256), (16, 256, 128, 128), (32, 128, 256, 256), (64, 32, 512, 512)),
         option_shapes=(),
+        generation_shapes=(),
+        streaming_sizes=(),
         budget_seconds=3.0,
         out=Path("runs/rivals_quick"),
     ),
