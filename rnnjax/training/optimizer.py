@@ -1,17 +1,27 @@
-"""The optimiser chain: clip by global norm, Adam or AdamW, warm-up and decay."""
+"""The optimiser chain: clipping, the algorithm, weight decay, warm-up and decay of the rate."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
-Schedule = Literal["constant", "cosine", "linear"]
-SCHEDULES: tuple[Schedule, ...] = ("constant", "cosine", "linear")
+from rnnjax.training.optimizer_links import (
+    average_params,
+    record_clipping,
+    scale_by_recorded_learning_rate,
+)
+
+Algorithm = Literal["adam", "sgd", "rmsprop"]
+ALGORITHMS: tuple[Algorithm, ...] = ("adam", "sgd", "rmsprop")
+Schedule = Literal["constant", "cosine", "linear", "step", "plateau"]
+SCHEDULES: tuple[Schedule, ...] = ("constant", "cosine", "linear", "step", "plateau")
+Decayed = Literal["all", "matrices"]
+DECAYED: tuple[Decayed, ...] = ("all", "matrices")
 
 
 @dataclass(frozen=True)
@@ -20,15 +30,33 @@ class OptimizerConfig:
 
     Attributes:
         learning_rate: the peak, reached at the end of warm-up.
-        schedule: how the learning rate falls after warm-up, see `learning_rate_at`.
+        schedule: how the learning rate falls after warm-up, see `learning_rate_at`; "plateau"
+            falls when the training loss does not.
         warmup_steps: steps of linear warm-up; 0 is none.
         total_steps: the step at which the decay ends (the rate stays there afterwards).
-        final_fraction: the final learning rate as a fraction of the peak, in 0..1.
-        clip_norm: the largest global gradient norm let through; None is no clipping.
-        b1: decay of the first moment, in [0, 1).
-        b2: decay of the second moment, in [0, 1).
+        final_fraction: the lowest learning rate after warm-up as a fraction of the peak, in 0..1.
+        clip_norm: the largest global gradient norm let through; None is no such clipping.
+        b1: decay of the first moment of adam, in [0, 1).
+        b2: decay of the second moment of adam, in [0, 1).
         eps: added to the root of the second moment.
-        weight_decay: decoupled weight decay (AdamW) times the learning rate; 0 is plain Adam.
+        weight_decay: decoupled weight decay times the learning rate (with adam this is AdamW);
+            0 is none.
+        algorithm: what is made of the clipped gradient, one of `ALGORITHMS`.
+        momentum: of sgd and rmsprop, in [0, 1).
+        nesterov: whether the momentum looks ahead.
+        rms_decay: decay of the mean square of rmsprop, in [0, 1).
+        clip_value: the largest entry of a gradient let through; None is no such clipping.
+        clip_adaptive: the largest gradient norm of a unit let through, as a fraction of the norm
+            of the unit's weights; None is no such clipping.
+        decay_every: steps between two falls of schedule="step".
+        decay_factor: by which the rate falls in schedule="step" and "plateau", in (0, 1).
+        plateau_window: steps over which the loss is averaged for schedule="plateau".
+        plateau_patience: such averages without a lower one before the rate falls.
+        plateau_tolerance: by which fraction an average must be lower to count, in (0, 1].
+        weight_decay_of: what weight decay reaches: "all", or "matrices", what has two axes or more.
+        accumulation_steps: batches whose mean gradient makes one update.
+        average_decay: d of the moving average of the parameters, in [0, 1), see
+            `averaged_params`; None keeps none.
 
     Raises:
         ValueError: a field is outside its range or of the wrong type.
@@ -44,25 +72,66 @@ class OptimizerConfig:
     b2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.0
+    algorithm: Algorithm = "adam"
+    momentum: float = 0.0
+    nesterov: bool = False
+    rms_decay: float = 0.9
+    clip_value: float | None = None
+    clip_adaptive: float | None = None
+    decay_every: int = 1000
+    decay_factor: float = 0.5
+    plateau_window: int = 100
+    plateau_patience: int = 5
+    plateau_tolerance: float = 1e-4
+    weight_decay_of: Decayed = "all"
+    accumulation_steps: int = 1
+    average_decay: float | None = None
 
     def __post_init__(self) -> None:
-        _require_number("learning_rate", self.learning_rate, "above 0", lambda x: x > 0)
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule: got {self.schedule!r}, expected one of {SCHEDULES}")
-        _require_integer("total_steps", self.total_steps, 1)
-        _require_integer("warmup_steps", self.warmup_steps, 0)
+        for name, known in (
+            ("schedule", SCHEDULES),
+            ("algorithm", ALGORITHMS),
+            ("weight_decay_of", DECAYED),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {known}")
+        for name, least in (
+            ("total_steps", 1),
+            ("warmup_steps", 0),
+            ("decay_every", 1),
+            ("plateau_window", 1),
+            ("plateau_patience", 1),
+            ("accumulation_steps", 1),
+        ):
+            _require_integer(name, getattr(self, name), least)
         if self.warmup_steps > self.total_steps:
             raise ValueError(
                 f"warmup_steps: got {self.warmup_steps}, "
                 f"expected at most total_steps = {self.total_steps}"
             )
+        for name in ("learning_rate", "eps"):
+            _require_number(name, getattr(self, name), "above 0", lambda x: x > 0)
+        for name in ("clip_norm", "clip_value", "clip_adaptive"):
+            if getattr(self, name) is not None:
+                _require_number(name, getattr(self, name), "above 0, or None", lambda x: x > 0)
+        for name in ("b1", "b2", "momentum", "rms_decay"):
+            _require_number(name, getattr(self, name), "in [0, 1)", lambda x: 0 <= x < 1)
         _require_number("final_fraction", self.final_fraction, "in 0..1", lambda x: 0 <= x <= 1)
-        if self.clip_norm is not None:
-            _require_number("clip_norm", self.clip_norm, "above 0, or None", lambda x: x > 0)
-        _require_number("b1", self.b1, "in [0, 1)", lambda x: 0 <= x < 1)
-        _require_number("b2", self.b2, "in [0, 1)", lambda x: 0 <= x < 1)
-        _require_number("eps", self.eps, "above 0", lambda x: x > 0)
+        _require_number("decay_factor", self.decay_factor, "in (0, 1)", lambda x: 0 < x < 1)
+        _require_number(
+            "plateau_tolerance", self.plateau_tolerance, "in (0, 1]", lambda x: 0 < x <= 1
+        )
         _require_number("weight_decay", self.weight_decay, "at least 0", lambda x: x >= 0)
+        if self.algorithm == "adam" and self.momentum > 0:
+            raise ValueError(
+                f"momentum: got {self.momentum} with algorithm='adam', expected 0: adam has b1"
+            )
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: got True with momentum = 0, expected False")
+        if self.average_decay is not None:
+            _require_number(
+                "average_decay", self.average_decay, "in [0, 1), or None", lambda x: 0 <= x < 1
+            )
 
 
 def _require_number(
@@ -79,20 +148,27 @@ def _require_integer(name: str, value: int, least: int) -> None:
 
 
 def learning_rate_at(config: OptimizerConfig, step: int | Array) -> Array:
-    """The learning rate of update `step` (0 is the first), float32 of `step`'s shape.
+    """The learning rate at a step (0 is the first), float32 of `step`'s shape.
 
     With peak η, warm-up W, end N, final fraction φ and p = min(1, (step − W) / (N − W)):
     η·(step + 1)/W in warm-up, so that no step is wasted on a rate of zero; afterwards
     η (constant), η·(φ + (1 − φ)·(1 + cos πp)/2) (cosine; Loshchilov & Hutter 2017,
-    without restarts) or η·(1 − (1 − φ)·p) (linear).
+    without restarts), η·(1 − (1 − φ)·p) (linear), or with factor f and D = `decay_every`
+    η·max(φ, f^⌊(step − W)/D⌋) (step). Of plateau it is η: the factor found while training, never
+    below φ, comes on top.
     """
     peak, decay_steps = config.learning_rate, config.total_steps - config.warmup_steps
-    if config.schedule == "constant" or decay_steps == 0:
+    lowest = peak * config.final_fraction
+    if config.schedule in ("constant", "plateau") or decay_steps == 0:
         decay = optax.constant_schedule(peak)
     elif config.schedule == "cosine":
         decay = optax.cosine_decay_schedule(peak, decay_steps, alpha=config.final_fraction)
+    elif config.schedule == "step":
+        decay = optax.exponential_decay(
+            peak, config.decay_every, config.decay_factor, staircase=True, end_value=lowest
+        )
     else:
-        decay = optax.linear_schedule(peak, peak * config.final_fraction, decay_steps)
+        decay = optax.linear_schedule(peak, lowest, decay_steps)
     with jax.numpy_dtype_promotion("standard"):  # Optax leans on implicit promotion.
         count = jnp.asarray(step, jnp.int32)
         rate = decay(jnp.maximum(count - config.warmup_steps, 0))
@@ -102,89 +178,77 @@ def learning_rate_at(config: OptimizerConfig, step: int | Array) -> Array:
         return jnp.broadcast_to(jnp.asarray(rate, jnp.float32), count.shape)
 
 
-class ClipState(NamedTuple):
-    """What clipping saw in the last update: global norms, float32 scalars."""
+def build_optimizer(
+    config: OptimizerConfig, weight_decay_mask: Callable[[Any], Any] | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """The chain that a config describes, of Optax's own links.
 
-    gradient_norm: Array
-    clipped_gradient_norm: Array
+    Clipping, in this order where more than one is asked for: adaptive (Brock et al. 2021, §4), by
+    value, by the global norm (Pascanu et al. 2013, §3.2). Then Adam (Kingma & Ba 2015), SGD
+    (Sutskever et al. 2013 on momentum) or RMSProp (Tieleman & Hinton 2012), decoupled weight decay
+    (Loshchilov & Hutter 2019), and the learning rate. With `accumulation_steps` = k all of it acts
+    on the mean gradient of k batches; in between, updates are zero.
 
+    Args:
+        config: the hyperparameters.
+        weight_decay_mask: params -> a tree of bool like them, True where weight decay acts; in
+            place of `weight_decay_of`.
 
-class LearningRateState(NamedTuple):
-    """The number of updates made, () int32, and the learning rate of the last one, () float32."""
-
-    updates_made: Array
-    learning_rate: Array
-
-
-def global_norm(tree: Any) -> Array:
-    """The Euclidean norm of all leaves together, accumulated in float32 or wider; () float32."""
-    squares = [
-        jnp.sum(jnp.square(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))))
-        for leaf in jax.tree.leaves(tree)
-    ]
-    total = sum((square.astype(jnp.float32) for square in squares), jnp.zeros((), jnp.float32))
-    return jnp.sqrt(total)
-
-
-def clip_by_recorded_norm(clip_norm: float) -> optax.GradientTransformation:
-    """`optax.clip_by_global_norm` that keeps the norms before and after in its state.
-
-    g ← g · min(1, c/‖g‖), with ‖g‖ over all parameters (Pascanu et al. 2013, §3.2).
-    """
-    clip = optax.clip_by_global_norm(clip_norm)
-
-    def init(params: optax.Params) -> ClipState:
-        del params
-        # Two arrays, not one twice: a train step donates its state buffer by buffer.
-        return ClipState(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
-
-    def update(
-        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, ClipState]:
-        del state, params
-        clipped, _ = clip.update(updates, optax.EmptyState())
-        return clipped, ClipState(global_norm(updates), global_norm(clipped))
-
-    return optax.GradientTransformation(init, update)
-
-
-def scale_by_recorded_learning_rate(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Scale updates by −η(count), `learning_rate_at`, keeping η in the state for the metrics."""
-
-    def init(params: optax.Params) -> LearningRateState:
-        del params
-        return LearningRateState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32))
-
-    def update(
-        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, LearningRateState]:
-        del params
-        assert isinstance(state, LearningRateState)
-        rate = learning_rate_at(config, state.updates_made)
-        scaled = jax.tree.map(lambda u: -rate.astype(u.dtype) * u, updates)
-        return scaled, LearningRateState(state.updates_made + jnp.ones((), jnp.int32), rate)
-
-    return optax.GradientTransformation(init, update)
-
-
-def build_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clip by global norm, Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), schedule.
-
-    Weight decay is decoupled and reaches every parameter, scaled by the learning rate.
+    Returns:
+        The chain; with schedule="plateau" its update needs the loss, `value=loss`.
     """
     links: list[optax.GradientTransformation] = []
+    clips: list[optax.GradientTransformation] = []
+    if config.clip_adaptive is not None:
+        clips.append(optax.adaptive_grad_clip(config.clip_adaptive))
+    if config.clip_value is not None:
+        clips.append(optax.clip(config.clip_value))
     if config.clip_norm is not None:
-        links.append(clip_by_recorded_norm(config.clip_norm))
-    links.append(optax.scale_by_adam(config.b1, config.b2, config.eps))
+        clips.append(optax.clip_by_global_norm(config.clip_norm))
+    if clips:
+        links.append(record_clipping(optax.chain(*clips)))
+    if config.algorithm == "adam":
+        links.append(optax.scale_by_adam(config.b1, config.b2, config.eps))
+    elif config.algorithm == "rmsprop":
+        links.append(optax.scale_by_rms(config.rms_decay, config.eps, eps_in_sqrt=False))
+    if config.algorithm != "adam" and config.momentum > 0:
+        links.append(optax.trace(config.momentum, config.nesterov))
     if config.weight_decay > 0:
-        links.append(optax.add_decayed_weights(config.weight_decay))
-    links.append(scale_by_recorded_learning_rate(config))
-    chain = optax.chain(*links)
+        if weight_decay_mask is None and config.weight_decay_of == "matrices":
+            weight_decay_mask = _matrices
+        links.append(optax.add_decayed_weights(config.weight_decay, weight_decay_mask))
+    # Of k batches that make an update the last one's rate counts.
+    every = config.accumulation_steps
+    links.append(
+        scale_by_recorded_learning_rate(lambda n: learning_rate_at(config, (n + 1) * every - 1))
+    )
+    if config.schedule == "plateau":
+        links.append(
+            optax.contrib.reduce_on_plateau(
+                config.decay_factor,
+                config.plateau_patience,
+                config.plateau_tolerance,
+                accumulation_size=config.plateau_window,
+                min_scale=config.final_fraction,
+            )
+        )
+    if config.average_decay is not None:
+        links.append(average_params(config.average_decay))
+    chain: Any = optax.chain(*links)
+    if config.accumulation_steps > 1:
+        chain = optax.MultiSteps(chain, config.accumulation_steps)
 
     def update(
-        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
         with jax.numpy_dtype_promotion("standard"):  # Optax leans on implicit promotion.
-            return chain.update(updates, state, params)
+            return chain.update(updates, state, params, **extra)
 
-    return optax.GradientTransformation(chain.init, update)
+    return optax.GradientTransformationExtraArgs(chain.init, update)
+
+
+def _matrices(params: Any) -> Any:
+    return jax.tree.map(lambda p: p.ndim >= 2, params)

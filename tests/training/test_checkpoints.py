@@ -13,11 +13,14 @@ from rnnjax.training.checkpoints import (
     ForeignCheckpointError,
 )
 from rnnjax.training.loop import Interrupted, train
-from rnnjax.training.step import TrainState
+from rnnjax.training.step import Counters, TrainState
 
 
 def small_state(step=0, value=1.0):
-    return TrainState(jnp.int32(step), {"w": jnp.full(3, value)}, (), (), jax.random.key(step))
+    zero = jnp.int32(0)
+    counters = Counters(zero, zero, zero, jnp.float32(jnp.nan), zero)
+    params, key = {"w": jnp.full(3, value)}, jax.random.key(step)
+    return TrainState(jnp.int32(step), params, (), (), key, counters, None)
 
 
 def names(checkpoints):

@@ -4,6 +4,14 @@ import numpy as np
 import optax
 import pytest
 
+from rnnjax.training.loss_scale import (
+    FIRST_SCALE,
+    LARGEST_SCALE,
+    STEPS_TO_GROW,
+    LossScale,
+    initial_loss_scale,
+    next_loss_scale,
+)
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer, learning_rate_at
 from rnnjax.training.step import STEP_METRICS, initial_train_state, make_train_step
 
@@ -31,7 +39,7 @@ def test_a_step_is_the_truncated_gradient_and_the_optimizer_chain(leaky):
         assert float(metrics["clipped"]) == float(norm > 0.5)
         assert float(metrics["learning_rate"]) == float(learning_rate_at(leaky.config, t))
         assert float(metrics["skipped"]) == 0.0
-        assert set(metrics) == {*STEP_METRICS, "mean_error"}
+        assert set(metrics) == {*STEP_METRICS, "mean_error"} - {"loss_scale"}
     for mine, reference in zip(
         leaky.numpy_tree(state.params), leaky.numpy_tree(params), strict=True
     ):
@@ -68,10 +76,13 @@ def test_a_step_that_is_not_finite_changes_nothing_but_step_and_key(leaky, poiso
         (before.params, before.optimizer_state, before.memory),
     )
     assert int(state.step) == 2
+    assert (int(state.counters.skipped), int(state.counters.skipped_in_a_row)) == (1, 1)
+    assert float(metrics["skipped_in_a_row"]) == 1.0
     assert not np.array_equal(jax.random.key_data(state.key), jax.random.key_data(before.key))
     state, metrics = leaky.step(state, leaky.batch(2))
     assert float(metrics["skipped"]) == 0.0
     assert np.isfinite(float(metrics["loss"]))
+    assert (int(state.counters.skipped), int(state.counters.skipped_in_a_row)) == (1, 0)
 
 
 def test_a_finite_loss_with_an_infinite_gradient_is_skipped():
@@ -102,6 +113,79 @@ def test_the_callers_arrays_survive_donation_and_may_be_shared():
     # A chain that records nothing gives no learning rate, and norms that agree.
     assert "learning_rate" not in metrics
     assert float(metrics["clipped_gradient_norm"]) == float(metrics["gradient_norm"])
+
+
+def test_the_norm_of_each_parameter_is_a_metric_where_asked(leaky):
+    step = make_train_step(leaky.loss, build_optimizer(leaky.config), parameter_norms=True)
+    _, metrics = step(leaky.state(), leaky.batch(0))
+    state, plain = leaky.step(leaky.state(), leaky.batch(0))
+    for name, leaf in state.params.items():
+        np.testing.assert_allclose(
+            metrics[f"parameter_norm/{name}"], np.linalg.norm(np.ravel(leaf)), rtol=1e-5
+        )
+    of_gradients = [metrics[f"gradient_norm/{name}"] for name in state.params]
+    np.testing.assert_allclose(np.linalg.norm(of_gradients), plain["gradient_norm"], rtol=1e-5)
+    assert len(metrics) == len(plain) + 2 * len(state.params)
+
+
+def through_float16(params, memory, batch, key):
+    """A loss whose gradient is too small for float16, where it passes, unless it is scaled."""
+    small = (params * jnp.float32(2.0**-20)).astype(jnp.float16).astype(jnp.float32)
+    return jnp.sum(small * small) * batch, (memory, {})
+
+
+def test_a_loss_scale_lets_a_gradient_pass_through_float16():
+    optimizer = optax.sgd(2.0**49)
+    params = jnp.full(2, 2.0**10, jnp.float32)
+
+    def one_step(loss_scale):
+        state = initial_train_state(params, optimizer, (), jax.random.key(0), loss_scale)
+        return make_train_step(through_float16, optimizer)(state, jnp.float32(2.0**-20))
+
+    lost, without = one_step(None)
+    kept, metrics = one_step(initial_loss_scale())
+    assert float(without["gradient_norm"]) == 0.0
+    np.testing.assert_array_equal(lost.params, params)
+    np.testing.assert_allclose(metrics["gradient_norm"], np.sqrt(2) * 2.0**-49)
+    np.testing.assert_array_equal(kept.params, params - 1)
+    assert float(metrics["loss"]) == float(without["loss"])
+    assert float(metrics["loss_scale"]) == FIRST_SCALE
+
+
+def test_a_loss_scale_too_large_is_halved_until_the_gradient_is_finite():
+    def steep(params, memory, batch, key):
+        return (params.astype(jnp.float16) * jnp.float16(100)).astype(jnp.float32), (memory, {})
+
+    optimizer = optax.sgd(1e-3)
+    step = make_train_step(steep, optimizer)
+    state = initial_train_state(
+        jnp.float32(1), optimizer, (), jax.random.key(0), initial_loss_scale()
+    )
+    scales, kept = [], []
+    for _ in range(8):
+        state, metrics = step(state, ())
+        scales.append(float(metrics["loss_scale"]))
+        kept.append(not metrics["skipped"])
+        assert float(metrics["skipped_in_a_row"]) == 0.0, "the search is no divergence"
+    # 100·s must stay below 65520, the first number that float16 does not hold.
+    assert scales == [2.0**k for k in (15, 14, 13, 12, 11, 10, 9, 9)]
+    assert kept == [False] * 6 + [True] * 2
+    assert int(state.counters.skipped) == 6
+
+
+def test_a_loss_scale_grows_after_many_finite_steps_and_stays_within_bounds():
+    @jax.jit
+    def after(scale, finite):
+        start = LossScale(jnp.float32(scale), jnp.int32(0))
+        return jax.lax.scan(lambda s, f: (next_loss_scale(s, f), s.scale), start, finite)[0].scale
+
+    finite = np.ones(STEPS_TO_GROW, bool)
+    assert float(after(8.0, finite)) == 16.0
+    interrupted = finite.copy()
+    interrupted[500] = False
+    assert float(after(8.0, interrupted)) == 4.0
+    assert float(after(LARGEST_SCALE, finite)) == LARGEST_SCALE
+    assert float(after(8.0, ~finite)) == 1.0
 
 
 @pytest.mark.parametrize(
