@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jax import Array
 
@@ -73,6 +73,9 @@ class Plan:
     derivatives: str
     cost: str
     refusal: Callable[[Request], str | None] = serves_everything
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Plan":
+        return self  # as a function is
 
     def __repr__(self) -> str:
         return f"<plan {self.name}>"

@@ -60,5 +60,9 @@ class Recurrence:
             given, missing = ("gate", "mix") if self.mix is None else ("mix", "gate")
             raise ValueError(f"{missing}: got None beside a {given}, expected both or neither")
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Recurrence":
+        # As a function is: else a copied module would be compiled anew, and not by `native`.
+        return self
+
     def __repr__(self) -> str:
         return f"<recurrence {self.name}>"
