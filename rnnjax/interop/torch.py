@@ -15,10 +15,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax.interop.cells import check_dtypes, check_float64
 from rnnjax.interop.network import Network
 from rnnjax.layers.bidirectional import (
     BidirectionalParams,
@@ -171,11 +171,8 @@ def from_torch_state_dict(kind: str, state_dict: Mapping[str, Any], prefix: str 
             f"{found or 'none has weights of a recurrent network'}"
         )
     dtypes = {array.dtype for array in arrays.values()}
-    _check_dtypes("state_dict", dtypes)
-    if np.dtype(np.float64) in dtypes and not jax.config.read("jax_enable_x64"):
-        raise ValueError(
-            "state_dict: got float64 while jax_enable_x64 is off, expected it on, or float32"
-        )
+    check_dtypes("state_dict", dtypes)
+    check_float64("state_dict", dtypes)
     stack = _read_stack(kind, arrays, prefix)
     for layer, suffixes in enumerate(stack.suffixes):
         for part, expected in stack.shapes(layer).items():
@@ -313,12 +310,6 @@ def _module(
     return module
 
 
-def _check_dtypes(name: str, dtypes: set[Any]) -> None:
-    names = ", ".join(sorted(str(dtype) for dtype in dtypes))
-    if len(dtypes) != 1 or not all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
-        raise TypeError(f"{name}: got arrays of {names}, expected one floating dtype for all")
-
-
 def _read_stack(name: str, arrays: Mapping[str, np.ndarray], prefix: str) -> _Stack:
     """What the keys and the shapes of the lowest layer say of all layers."""
     projected = name == "LSTM" and any(key.startswith("weight_hr_l") for key in arrays)
@@ -415,7 +406,7 @@ def _write(network: Network) -> tuple[_Stack, dict[str, np.ndarray]]:
         for i, of_layer in enumerate(network.params)
         for way, record in _directions(f"network.params[{i}]", of_layer, both)
     ]
-    _check_dtypes("network.params", {a.dtype for _, fields in records for a in fields.values()})
+    check_dtypes("network.params", {a.dtype for _, fields in records for a in fields.values()})
     _, lowest = records[0]
     input_size, stacked = lowest["w_x"].shape
     hidden_size = stacked // kind.gates
