@@ -11,7 +11,7 @@ PYTEST = -m pytest --numprocesses auto --dist loadgroup
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-newest test-peers lint format bench docs lock clean
+.PHONY: help demo test test-all test-newest test-peers lint format bench bench-rivals docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ format: $(VENV)/.dev ## Format, and mend what the linter can
 
 bench: $(VENV)/.experiments ## Scan against unrolled, and every other plan
 	$(BIN)/python -m benchmarks.scan_vs_unrolled
+
+bench-rivals: $(VENV_PEERS)/.peers ## Against PyTorch, Flax, Haiku, Equinox and Keras (half an hour)
+	$(VENV_PEERS)/bin/python -m benchmarks.rivals
 
 docs: $(VENV)/.experiments ## Write what is generated from the code: README tables, list of public names
 	$(BIN)/python docs/generated.py

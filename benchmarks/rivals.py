@@ -33,6 +33,7 @@ from benchmarks.libraries.tasks import (
     Sequences,
     Streaming,
     Task,
+    Timed,
     within_lengths,
 )
 from benchmarks.measure import Spread
@@ -65,7 +66,16 @@ from benchmarks.turns import (
 from rnnjax.plans.native_library import FILE
 
 PROGRAM = "python -m benchmarks.rivals"
-LIBRARIES = (OURS, "torch", "flax_linen", "flax_nnx", "haiku", "equinox", "keras", "numpy")
+LIBRARIES = (
+    OURS,
+    "pytorch",
+    "flax_linen",
+    "flax_nnx",
+    "dm_haiku",
+    "equinox_cells",
+    "keras_layers",
+    "numpy_product",
+)
 """Names of modules in `benchmarks/libraries`."""
 COMPUTATIONS = ("forward", "training")
 PLANS = (
@@ -80,10 +90,10 @@ PLANS = (
 )
 WAYS: Mapping[tuple[type, str], tuple[str, ...]] = {
     (Generation, OURS): ("sample_language_model",),
-    (Generation, "torch"): ("module", "cells"),
+    (Generation, "pytorch"): ("module", "cells"),
     (Generation, "flax_linen"): ("scan", "calls"),
     (Streaming, OURS): ("one_step",),
-    (Streaming, "torch"): ("module", "cells"),
+    (Streaming, "pytorch"): ("module", "cells"),
     (Streaming, "flax_linen"): ("calls",),
 }
 """Kind of task, library -> ways to do it, each timed."""
@@ -217,7 +227,7 @@ def points_of(config: Config) -> list[Point]:
 def contestants_of(config: Config, point: Point) -> list[Contestant]:
     """All that take turns at a point; of a plain one our reference is the first."""
     recurrence, size = point["recurrence"], point["hidden_size"]
-    task: Task
+    task: Timed
     if point["kind"] == "generation":
         task = Generation(
             recurrence, point["batch_size"], point["layers"], size, point["time_steps"]
@@ -255,7 +265,7 @@ def plans_of(config: Config, point: Point) -> list[str]:
     return ["reference", *others]
 
 
-def computation_of(task: Task) -> str:
+def computation_of(task: Timed) -> str:
     """What a task computes, as it stands in a row."""
     return task.computation if isinstance(task, Sequences) else type(task).__name__.lower()
 
@@ -273,29 +283,30 @@ def differences_of(
     Sequences are compared with our reference of what they compute, a sample's last logits with
     those that our model has after reading the sample, a stream's outputs with ours.
     """
-    expected = dict(ready)
+    expected: dict[Task, Mapping[str, np.ndarray]] = {}
+    for (library, task), found in ready.items():
+        if library == OURS:
+            expected[task] = found.results
     differences = {}
     for contestant, found in ready.items():
-        task = contestant.task
+        task, mask = contestant.task, None
         check: Task
         if isinstance(task, Sequences):
             recurrence = found.computes or task.recurrence
             check = replace(task, recurrence=recurrence, plan="reference")
+            if task.kind == "lengths":
+                mask = within_lengths(task)[..., None]
         elif isinstance(task, Generation) and "logits" in found.results:
             check = Reading(task, found.results["tokens"].tobytes())
         elif isinstance(task, Streaming):
             check = replace(task, plan="one_step")
         else:
             continue
-        checker = Contestant(OURS, check)
-        if checker not in expected:
-            expected[checker] = processes.ask(OURS, MakeReady(check), limit_seconds)
-        mask = None
-        if isinstance(task, Sequences) and task.kind == "lengths":
-            mask = within_lengths(task)[..., None]
+        if check not in expected:
+            expected[check] = processes.ask(OURS, MakeReady(check), limit_seconds).results
         differences[contestant] = max(
             difference_of(found.results[name], values, mask)
-            for name, values in expected[checker].results.items()
+            for name, values in expected[check].items()
         )
     return differences
 
@@ -451,7 +462,7 @@ PRESETS: Mapping[str, Config] = {
     "full": Config(),
     "quick": Config(
         preset="quick",
-        libraries=(OURS, "torch"),
+        libraries=(OURS, "pytorch"),
         plans=("reference", "auto", "native", "fused"),
         shapes=((1, 256, 256, 256), (16, 256, 128, 128), (32, 128, 256, 256), (64, 32, 512, 512)),
         option_shapes=(),

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.child_process import ChildEndedError, ChildTookTooLongError, Send, child_process
-from benchmarks.libraries.tasks import Prepare, Prepared, RefusedError, Task
+from benchmarks.libraries.tasks import Prepare, Prepared, RefusedError, Task, Timed
 from benchmarks.measure import Clock, Spread, peak_resident_increase, spread
 
 REST_SECONDS = 0.002  # a process is at rest that computes for less than a quarter of such a while
@@ -37,14 +37,14 @@ class MakeReady(NamedTuple):
 class TakeTurn(NamedTuple):
     """Call a task once, then for about so many seconds, at least once."""
 
-    task: Task
+    task: Timed
     seconds: float
 
 
 class MeasurePeak(NamedTuple):
     """Measure the rise of resident memory during a call."""
 
-    task: Task
+    task: Timed
     repeats: int
 
 
@@ -78,7 +78,7 @@ class Contestant(NamedTuple):
     """A task, and the library that does it."""
 
     library: str
-    task: Task
+    task: Timed
 
 
 def serve(send: Send, requests: Connection, module: str) -> None:
@@ -139,13 +139,23 @@ def answer(
             return None
 
 
-def come_to_rest() -> None:
-    """Return when the threads of this process no longer compute; after a second in any case."""
-    end = time.monotonic() + LONGEST_UNREST
-    while time.monotonic() < end:
-        before = time.process_time()
-        time.sleep(REST_SECONDS)
-        if time.process_time() - before < REST_SECONDS / 4:
+def come_to_rest(
+    clock: Clock = time.monotonic,
+    computed: Clock = time.process_time,
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
+    """Return when the threads of this process no longer compute; after a second in any case.
+
+    Args:
+        clock: Seconds.
+        computed: Seconds of all threads together.
+        sleep: For so many seconds.
+    """
+    end = clock() + LONGEST_UNREST
+    while clock() < end:
+        before = computed()
+        sleep(REST_SECONDS)
+        if computed() - before < REST_SECONDS / 4:
             return
 
 
@@ -207,7 +217,7 @@ class Processes:
 def make_ready(
     processes: Processes,
     library: str,
-    tasks: Sequence[Task],
+    tasks: Sequence[Timed],
     limit_seconds: float,
     left_out: dict[Contestant, str],
 ) -> dict[Contestant, Ready]:

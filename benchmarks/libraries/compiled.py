@@ -71,7 +71,8 @@ def prepared_run(
     def loss(params: Any, xs: Array) -> Array:
         carry, ys = run(params, xs)
         counted = ys if mask is None else jnp.where(mask, ys, 0)
-        return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves((carry, counted))) / 2
+        squares = [jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves((carry, counted))]
+        return jnp.stack(squares).sum() / 2
 
     def time_major(array: Array) -> np.ndarray:
         return np.swapaxes(np.asarray(array), 0, 1) if batch_major else np.asarray(array)
@@ -173,8 +174,8 @@ def generation_by_calls(task: Generation, step: Step, params: Any, carry: Any) -
     _, cost = compile_program(draw, (params, carry, first, key))
     jitted = jax.jit(draw)
 
-    def call() -> tuple[list[np.ndarray], Array]:
-        state = (carry, first, key, None)
+    def call() -> tuple[list[np.ndarray], Any]:
+        state: tuple[Any, ...] = (carry, first, key, None)
         tokens = []
         for _ in range(task.length):
             state = jitted(params, *state[:3])

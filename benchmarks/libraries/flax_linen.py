@@ -1,6 +1,8 @@
 """Flax Linen: `nn.RNN` of `SimpleCell`, `GRUCell` and `OptimizedLSTMCell`, time-major, jitted.
 
 Lengths are `seq_lengths`; there are no resets: a `lax.scan` over the cell clears its carry.
+Generation is one compiled `lax.scan` ("scan"), or a call of a compiled step for each token
+("calls"), as streaming is.
 """
 
 from importlib.metadata import version
@@ -51,7 +53,7 @@ def sequences(task: Sequences) -> Prepared:
         zero = zero_carry(task.recurrence, task.batch_size, task.hidden_size)
         run = run_by_steps(task, lambda params, c, x: cell.apply({"params": params}, c, x), zero)
         return prepared_run(task, run, weights, xs)
-    rnn = nn.RNN(cell, time_major=True, return_carry=True)
+    rnn: Any = nn.RNN(cell, time_major=True, return_carry=True)
     lengths = lengths_array(task) if task.kind == "lengths" else None
     return prepared_run(
         task,
@@ -64,7 +66,8 @@ def sequences(task: Sequences) -> Prepared:
 def generation(task: Generation) -> Prepared:
     """`nn.Embed`, cells and `nn.Dense`; "scan" is one program, "calls" one for each token."""
     size = task.hidden_size
-    embed, dense = nn.Embed(task.vocabulary_size, size), nn.Dense(task.vocabulary_size)
+    embed: Any = nn.Embed(task.vocabulary_size, size)
+    dense: Any = nn.Dense(task.vocabulary_size)
     cells = [cell_of(task.recurrence, size) for _ in range(task.layers)]
     outer = outer_weights_of(task)
     params = jax.tree.map(

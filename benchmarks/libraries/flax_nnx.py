@@ -1,9 +1,8 @@
 """Flax NNX: `nnx.RNN` of `SimpleCell`, `GRUCell` and `OptimizedLSTMCell`, time-major.
 
 The module is split outside and merged inside of `jax.jit`, which costs less a call than `nnx.jit`.
-Parameters are broadcast over the steps (`state_axes`), not carried through them as by default: that
-is faster. Lengths are `seq_lengths`; there are no resets: a `lax.scan` over the cell clears its
-carry.
+Its GRU has no bias inside the reset gate. Lengths are `seq_lengths`; there are no resets: a
+`lax.scan` over the cell clears its carry.
 """
 
 from typing import Any
@@ -21,7 +20,7 @@ CELLS = {"elman": nnx.SimpleCell, "gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMC
 
 
 def cell_of(task: Sequences) -> Any:
-    """The cell with the common weights; the GRU's has no bias inside its reset gate."""
+    """The cell with the common weights."""
     cell = CELLS[task.recurrence](
         task.input_size, task.hidden_size, keep_rngs=False, rngs=nnx.Rngs(0)
     )
@@ -42,19 +41,13 @@ def sequences(task: Sequences) -> Prepared:
     xs = jnp.asarray(inputs_of(task))
     if task.kind == "resets":
         graph, params, rest = nnx.split(cell_of(task), nnx.Param, ...)
-        run = run_by_steps(task, lambda p, c, x: nnx.merge(graph, p, rest)(c, x), zero)
-        return prepared_run(task, run, params, xs)
-    rnn = nnx.RNN(
-        cell_of(task),
-        time_major=True,
-        return_carry=True,
-        state_axes=nnx.StateAxes({...: None}),
-        rngs=False,
-    )
+        by_steps = run_by_steps(task, lambda p, carry, x: nnx.merge(graph, p, rest)(carry, x), zero)
+        return prepared_run(task, by_steps, params, xs)
+    rnn = nnx.RNN(cell_of(task), time_major=True, return_carry=True, rngs=False)
     graph, params, rest = nnx.split(rnn, nnx.Param, ...)
     lengths = lengths_array(task) if task.kind == "lengths" else None
 
-    def run(params: Any, xs: Array) -> tuple[Any, Array]:
+    def run(params: Any, xs: Array) -> Any:
         return nnx.merge(graph, params, rest)(xs, initial_carry=zero, seq_lengths=lengths)
 
     return prepared_run(task, run, params, xs)

@@ -46,22 +46,14 @@ SAME_WEIGHTS = {"elman_relu": "elman", "gru_reset_before": "gru"}
 
 def params_of(recurrence: str, input_size: int, hidden_size: int, layer: int = 0) -> Any:
     """The record of a recurrence with the weights that all libraries have."""
-    name = SAME_WEIGHTS.get(recurrence, recurrence)
-    weights = weights_of(name, input_size, hidden_size, layer)
+    weights = weights_of(SAME_WEIGHTS.get(recurrence, recurrence), input_size, hidden_size, layer)
     like = jax.eval_shape(
         lambda: rnnjax.recurrences.REGISTRY[recurrence].init(
             jax.random.key(0), input_size, hidden_size
         )
     )
-    named = {"b_x": "b"}
-    return type(like)(
-        *(
-            jnp.zeros_like(leaf)
-            if field == "b_h"
-            else jnp.asarray(weights[named.get(field, field)])
-            for field, leaf in like._asdict().items()
-        )
-    )
+    arrays = weights | {"b_x": weights["b"], "b_h": np.zeros_like(weights["b"])}
+    return type(like)(*(jnp.asarray(arrays[str(field)]) for field in like._asdict()))
 
 
 def sequences(task: Sequences) -> Prepared:
@@ -69,7 +61,7 @@ def sequences(task: Sequences) -> Prepared:
     recurrence = rnnjax.recurrences.REGISTRY[task.recurrence]
     params = params_of(task.recurrence, task.input_size, task.hidden_size)
     xs = jnp.asarray(inputs_of(task))
-    options: dict[str, Array] = {}
+    options: dict[str, Any] = {}
     if task.kind == "lengths":
         options = {"lengths": jnp.asarray(lengths_of(task))}
     elif task.kind == "resets":

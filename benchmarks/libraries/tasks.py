@@ -75,7 +75,8 @@ class Streaming:
     plan: str = ""
 
 
-Task = Sequences | Product | Generation | Reading | Streaming
+Timed = Sequences | Product | Generation | Streaming
+Task = Timed | Reading
 
 
 class Prepared(NamedTuple):

@@ -11,7 +11,7 @@ os.environ["KERAS_BACKEND"] = "jax"  # before Keras is imported, which looks onc
 from typing import Any
 
 import jax.numpy as jnp
-import keras
+import keras  # pyright: ignore[reportMissingImports]
 import numpy as np
 from jax import Array
 

@@ -6,7 +6,7 @@ after the other. Resets are `hk.ResetCore`; there are no lengths.
 
 from typing import Any
 
-import haiku as hk
+import haiku as hk  # pyright: ignore[reportMissingImports]
 import jax
 import jax.numpy as jnp
 import numpy as np

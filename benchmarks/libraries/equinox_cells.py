@@ -6,7 +6,7 @@ are a `where` in it.
 
 from typing import Any
 
-import equinox as eqx
+import equinox as eqx  # pyright: ignore[reportMissingImports]
 import jax
 import jax.numpy as jnp
 from jax import Array
