@@ -1,11 +1,17 @@
-"""Checkpoints by Orbax: written atomically, verified before use, the best and the last kept."""
+"""Checkpoints by Orbax: written atomically, verified before use, the best and the last kept.
+
+`Checkpoints` writes while the caller waits, `BackgroundSaves` while training goes on.
+"""
 
 import hashlib
 import json
+import logging
 import math
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +65,15 @@ class Restored(NamedTuple):
     damaged: tuple[Damage, ...]
 
 
+class Prepared(NamedTuple):
+    """A checkpoint that is yet to be written, in arrays of its own on the host."""
+
+    path: Path
+    step: int
+    record: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """A folder of checkpoints `step_00000100`, of which the last and the best are kept.
@@ -99,8 +114,14 @@ class Checkpoints:
 
         Raises:
             ValueError: `metadata` is not JSON, or a leaf is none of the above.
-            OSError: the folder cannot be written; earlier checkpoints are untouched.
+            OSError: it cannot be written; earlier checkpoints are untouched.
         """
+        return self.write(self.prepare(state, metrics, metadata))
+
+    def prepare(
+        self, state: TrainState, metrics: Mapping[str, float], metadata: Mapping[str, Any]
+    ) -> Prepared:
+        """The first half of `save`: copy everything to the host, so that the state may change."""
         step = int(state.step)
         leaves = _named_leaves(state)
         record = {
@@ -116,24 +137,41 @@ class Checkpoints:
             for index, value in enumerate(_as_numpy(leaf) for _, leaf in leaves)
             if value.size
         }
+        return Prepared(self.folder / self._free_name(step), step, record, arrays)
+
+    def write(self, prepared: Prepared) -> Path:
+        """The second half of `save`: write what was prepared, and drop what is superseded."""
+        path, step, record, arrays = prepared
         if self.folder.exists() and not self.folder.is_dir():
             raise OSError(f"folder: got the file {self.folder}, expected a folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(f"{_INCOMPLETE}*"):
-            shutil.rmtree(leftover)
         incomplete = self.folder / f"{_INCOMPLETE}{step:08d}"
-        incomplete.mkdir()
-        replace_text(incomplete / RECORD, json.dumps(record, indent=1))
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            checkpointer.save((incomplete / ARRAYS).absolute(), arrays)
-        replace_text(incomplete / MANIFEST, json.dumps(_manifest(incomplete), indent=1))
-        for path in incomplete.rglob("*"):
-            flush_to_disk(path)
-        path = self.folder / self._free_name(step)
-        incomplete.rename(path)
-        flush_to_disk(self.folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self.folder.glob(f"{_INCOMPLETE}*"):
+                shutil.rmtree(leftover)
+            incomplete.mkdir()
+            replace_text(incomplete / RECORD, json.dumps(record, indent=1))
+            with _errors_raised_not_logged(), ocp.PyTreeCheckpointer() as checkpointer:
+                checkpointer.save((incomplete / ARRAYS).absolute(), arrays)
+            replace_text(incomplete / MANIFEST, json.dumps(_manifest(incomplete), indent=1))
+            for written in incomplete.rglob("*"):
+                flush_to_disk(written)
+            incomplete.rename(path)
+            flush_to_disk(self.folder)
+        except (OSError, ValueError) as error:  # Orbax raises ValueError where the disk is full.
+            shutil.rmtree(incomplete, ignore_errors=True)  # It takes room, and is of no use.
+            raise OSError(
+                f"checkpoint {path} could not be written, earlier ones are untouched: {error}"
+            ) from error
         self._drop_superseded(step)
         return path
+
+    def finish(self) -> None:
+        """Return at once: all that was saved is on the disk."""
+
+    def last_good(self) -> Path | None:
+        """The newest undamaged checkpoint."""
+        return next((path for path in reversed(self._saved()) if _damage(path) is None), None)
 
     def would_be_best(self, metrics: Mapping[str, float]) -> bool:
         """Whether `metrics` beat those of every checkpoint here; never if keep_best is 0."""
@@ -230,6 +268,61 @@ class Checkpoints:
                 shutil.rmtree(doomed)
 
 
+class BackgroundSaves:
+    """`Checkpoints` whose `save` returns as soon as the state is copied; a thread writes the rest.
+
+    One checkpoint is written at a time: the next `save` waits for the one before. What a save
+    failed of is raised by the next call of `save`, `would_be_best` or `finish`.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+        self._executor = ThreadPoolExecutor(1, "checkpoints")
+        self._pending: Future[Path] | None = None
+
+    def save(
+        self, state: TrainState, metrics: Mapping[str, float], metadata: Mapping[str, Any]
+    ) -> Path:
+        """Begin to write a checkpoint, whose place is returned; as `Checkpoints.save`."""
+        self.finish()
+        prepared = self._checkpoints.prepare(state, metrics, metadata)
+        self._pending = self._executor.submit(self._checkpoints.write, prepared)
+        return prepared.path
+
+    def finish(self) -> None:
+        """Wait until what was saved is on the disk.
+
+        Raises:
+            OSError: it could not be written; earlier checkpoints are untouched.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def would_be_best(self, metrics: Mapping[str, float]) -> bool:
+        """As `Checkpoints.would_be_best`, the one being written included."""
+        self.finish()
+        return self._checkpoints.would_be_best(metrics)
+
+    def last_good(self) -> Path | None:
+        """The newest undamaged checkpoint; one being written is waited for, not its failure."""
+        if self._pending is not None:
+            wait([self._pending])
+        return self._checkpoints.last_good()
+
+
+@contextmanager
+def _errors_raised_not_logged() -> Iterator[None]:
+    """Orbax logs pages of tracebacks of the very errors that it raises."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _order(path: Path) -> tuple[int, int]:
     match = _NAME.fullmatch(path.name)
     assert match is not None
@@ -256,7 +349,8 @@ def _shape_and_type(name: str, leaf: Any) -> tuple[list[int], str]:
 
 
 def _as_numpy(leaf: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    """A copy: the leaf's own buffer is given to the next step while the copy is written."""
+    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf, copy=True)
 
 
 def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
