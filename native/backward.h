@@ -148,12 +148,9 @@ class Backward {
     }
   }
 
-  static void steps_of_rows(void* context, int, int) {
+  static void steps_of_rows(void* context, int member, int members) {
     auto& self = *static_cast<Backward*>(context);
-    const long groups = self.team_.most();
-    for (long group; (group = self.team_.claim()) < groups;) {
-      self.run_rows(self.rows_ * group / groups, self.rows_ * (group + 1) / groups);
-    }
+    self.run_rows(self.rows_ * member / members, self.rows_ * (member + 1) / members);
   }
 
   void run_rows(long first, long last) const {

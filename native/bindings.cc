@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "calls.h"
+#include "memory.h"
 #include "team.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -83,6 +84,9 @@ class Reader {
       return nullptr;
     }
     auto& array = at(*buffer);
+    if (is_result<std::decay_t<decltype(*buffer)>>::value) {
+      ask_for_large_pages(array.untyped_data(), array.size_bytes());
+    }
     const auto dimensions = array.dimensions();
     if (!std::equal(dimensions.begin(), dimensions.end(), shape.begin(), shape.end())) {
       error_ = std::string(name) + ": of another shape than the sizes say";
@@ -99,16 +103,16 @@ class Reader {
  private:
   template <class Array>
   static auto& at(Array& array) {
-    if constexpr (requires_pointer<Array>::value) {
+    if constexpr (is_result<Array>::value) {
       return *array;
     } else {
       return array;
     }
   }
   template <class Array>
-  struct requires_pointer : std::false_type {};
+  struct is_result : std::false_type {};
   template <class Array>
-  struct requires_pointer<ffi::Result<Array>> : std::true_type {};
+  struct is_result<ffi::Result<Array>> : std::true_type {};
 
   Remaining& all_;
   size_t index_ = 0;

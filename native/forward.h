@@ -62,13 +62,15 @@ class Forward {
     share_ = best_share(call_.sizes, G, panels_, team_.most());
     enter();
     team_.together(&pack_all, this);
-    if (share_ == Share::kUnits) {
+    for (begin_ = 0; begin_ < steps_; begin_ += chunk_) {
       // A chunk a call, so that a helper who comes late still has its share of the rest.
-      for (begin_ = 0; begin_ < steps_; begin_ += chunk_) team_.together(&chunk_of_units, this);
-    } else if (share_ == Share::kRows) {
-      team_.together(&all_of_rows, this);
-    } else {
-      run_rows(0, rows_);
+      if (share_ == Share::kUnits) {
+        team_.together(&chunk_of_units, this);
+      } else if (share_ == Share::kRows) {
+        team_.together(&chunk_of_rows, this);
+      } else {
+        run_rows(0, rows_);
+      }
     }
     leave();
     return Outcome::kDone;
@@ -137,7 +139,7 @@ class Forward {
     auto& self = *static_cast<Forward*>(context);
     const long first = self.panels_ * member / members;
     const long last = self.panels_ * (member + 1) / members;
-    const long end = self.begin_ + self.chunk_ < self.steps_ ? self.begin_ + self.chunk_ : self.steps_;
+    const long end = self.end_of_chunk();
     self.project(first, last, 0, self.rows_, self.begin_, end);
     for (long step = self.begin_; step < end; ++step) {
       self.advance(first, last, 0, self.rows_, step, step - self.begin_);
@@ -145,23 +147,20 @@ class Forward {
     }
   }
 
-  static void all_of_rows(void* context, int, int) {
+  static void chunk_of_rows(void* context, int member, int members) {
     auto& self = *static_cast<Forward*>(context);
-    const long groups = self.team_.most();
-    for (long group; (group = self.team_.claim()) < groups;) {
-      self.run_rows(self.rows_ * group / groups, self.rows_ * (group + 1) / groups);
+    self.run_rows(self.rows_ * member / members, self.rows_ * (member + 1) / members);
+  }
+
+  void run_rows(long first, long last) const {
+    const long end = end_of_chunk();
+    project(0, panels_, first, last, begin_, end);
+    for (long step = begin_; step < end; ++step) {
+      advance(0, panels_, first, last, step, step - begin_);
     }
   }
 
-  void run_rows(long first, long last) {
-    for (long begin = 0; begin < steps_; begin += chunk_) {
-      const long end = begin + chunk_ < steps_ ? begin + chunk_ : steps_;
-      project(0, panels_, first, last, begin, end);
-      for (long step = begin; step < end; ++step) {
-        advance(0, panels_, first, last, step, step - begin);
-      }
-    }
-  }
+  long end_of_chunk() const { return begin_ + chunk_ < steps_ ? begin_ + chunk_ : steps_; }
 
   float* projected(long panel, long step_of_chunk, long row) const {
     return projected_.data() + ((panel * chunk_ + step_of_chunk) * rows_ + row) * C * kLanes;

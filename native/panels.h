@@ -5,8 +5,8 @@
 #pragma once
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
+#include "memory.h"
 #include "vector.h"
 
 namespace rnnjax {
@@ -175,18 +175,15 @@ inline void pack_transposed(const float* weights, long rows, long hidden_size, l
   }
 }
 
-// Memory for one call, taken before its loops begin. A large one asks for large pages: at 4 KiB each, the
-// first touch of fresh memory took a tenth of a training step of 1024 units on a virtual machine.
+// Memory for one call, taken before its loops begin.
 class Buffer {
  public:
   explicit Buffer(long floats) {
-    const size_t wanted = floats * sizeof(float), page = size_t{1} << 21;
-    const size_t alignment = wanted >= 2 * page ? page : 64;
+    const size_t wanted = floats * sizeof(float);
+    const size_t alignment = wanted >= 2 * kLargePage ? kLargePage : 64;
     const size_t bytes = wanted == 0 ? alignment : (wanted + alignment - 1) / alignment * alignment;
     data_ = static_cast<float*>(aligned_alloc(alignment, bytes));
-#ifdef MADV_HUGEPAGE
-    if (data_ && alignment == page) madvise(data_, bytes, MADV_HUGEPAGE);  // a hint: it may refuse
-#endif
+    if (data_) ask_for_large_pages(data_, bytes);
   }
   ~Buffer() { free(data_); }
   Buffer(const Buffer&) = delete;

@@ -5,6 +5,10 @@
 #include <thread>
 #include <vector>
 
+#ifdef __linux__
+#include <sched.h>
+#endif
+
 namespace rnnjax {
 namespace {
 
@@ -29,26 +33,65 @@ void spin_until(const Condition& condition) {
   }
 }
 
-struct alignas(128) Arrivals {  // lines are fetched in pairs
-  std::atomic<long> count{0};
+// The processor that this thread runs on now; -1 where that is not known.
+int current_processor() {
+#ifdef __linux__
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+struct alignas(128) Member {  // lines are fetched in pairs
+  std::atomic<long> arrivals{0};
+  std::atomic<int> processor{-1};  // that it ran on when its last piece of work began
 };
+
+// Moves this thread to a processor that no earlier member runs on, if it shares one and may.
+//
+// A thread that is woken while all processors have work begins on that of the thread that woke it, and
+// the system may let the two take turns there for milliseconds after another processor has become idle:
+// longer than many a call takes. The set of processors allowed is put back at once.
+void find_own_processor(const std::vector<Member>& members, int member) {
+#ifdef __linux__
+  const int here = current_processor();
+  bool shared = false;
+  for (int i = 0; i < member; ++i) {
+    shared = shared || members[i].processor.load(std::memory_order_relaxed) == here;
+  }
+  cpu_set_t allowed;
+  if (!shared || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  cpu_set_t others = allowed;
+  for (int i = 0; i < member; ++i) {
+    const int taken = members[i].processor.load(std::memory_order_relaxed);
+    if (taken >= 0 && taken < CPU_SETSIZE) CPU_CLR(taken, &others);
+  }
+  if (CPU_COUNT(&others) == 0) return;
+  if (sched_setaffinity(0, sizeof others, &others) == 0) {
+    sched_setaffinity(0, sizeof allowed, &allowed);
+  }
+#else
+  (void)members;
+  (void)member;
+#endif
+}
 
 }  // namespace
 
 struct Team::Shared {
-  explicit Shared(int most) : most(most), arrivals(most) {}
+  explicit Shared(int most) : most(most), team(most) {}
 
   const int most;
   const std::thread::id owner = std::this_thread::get_id();
-  std::mutex mutex;  // for joining, publishing and closing
-  int joined = 0;    // helpers
+  std::mutex mutex;              // for joining, publishing and closing
+  std::atomic<int> joined{0};    // helpers
   Work work = nullptr;
   void* context = nullptr;
   int members = 1;
   alignas(128) std::atomic<long> round{0};  // odd: the call is over
   alignas(128) std::atomic<int> finished{0};
   alignas(128) std::atomic<long> claimed{0};
-  std::vector<Arrivals> arrivals;
+  std::vector<Member> team;  // by member
 
   void help() {
     // A pool whose queue is full runs a task at once, in the thread that brings it.
@@ -58,13 +101,16 @@ struct Team::Shared {
     {
       std::lock_guard<std::mutex> lock(mutex);
       seen = round.load(std::memory_order_relaxed);
-      if (seen % 2 != 0) return;
+      if (seen % 2 != 0 || joined + 1 == most) return;
       member = ++joined;
     }
     for (;;) {
+      find_own_processor(team, member);
       spin_until([&] { return round.load(std::memory_order_acquire) != seen; });
       seen = round.load(std::memory_order_acquire);
       if (seen % 2 != 0) return;
+      find_own_processor(team, member);
+      team[member].processor.store(current_processor(), std::memory_order_relaxed);
       work(context, member, members);
       finished.fetch_add(1, std::memory_order_release);
     }
@@ -72,7 +118,9 @@ struct Team::Shared {
 };
 
 Team::Team(int most, const Schedule& schedule) : shared_(std::make_shared<Shared>(most)) {
-  for (int i = 1; i < most; ++i) {
+  shared_->team[0].processor.store(current_processor(), std::memory_order_relaxed);
+  // One more than may join: the first to wake up come in, the last finds the team complete.
+  for (int i = 0; most > 1 && i < most; ++i) {
     schedule([shared = shared_] { shared->help(); });
   }
 }
@@ -86,7 +134,10 @@ int Team::most() const { return shared_->most; }
 
 void Team::together(Work work, void* context) {
   Shared& shared = *shared_;
+  // A helper that has not come may be waiting for this very processor.
+  if (shared.joined.load(std::memory_order_relaxed) + 1 < shared.most) std::this_thread::yield();
   int helpers;
+  shared.team[0].processor.store(current_processor(), std::memory_order_relaxed);
   {
     std::lock_guard<std::mutex> lock(shared.mutex);
     helpers = shared.joined;
@@ -95,9 +146,7 @@ void Team::together(Work work, void* context) {
     shared.members = helpers + 1;
     shared.finished.store(0, std::memory_order_relaxed);
     shared.claimed.store(0, std::memory_order_relaxed);
-    for (Arrivals& arrivals : shared.arrivals) {
-      arrivals.count.store(0, std::memory_order_relaxed);
-    }
+    for (Member& member : shared.team) member.arrivals.store(0, std::memory_order_relaxed);
     shared.round.fetch_add(2, std::memory_order_release);
   }
   work(context, 0, helpers + 1);
@@ -108,13 +157,13 @@ long Team::claim() { return shared_->claimed.fetch_add(1, std::memory_order_rela
 
 void Team::wait_for_all(int member) {
   Shared& shared = *shared_;
-  std::atomic<long>& mine = shared.arrivals[member].count;
+  std::atomic<long>& mine = shared.team[member].arrivals;
   const long target = mine.load(std::memory_order_relaxed) + 1;
   mine.store(target, std::memory_order_release);
   for (int other = 0; other < shared.members; ++other) {
     if (other == member) continue;
     spin_until(
-        [&] { return shared.arrivals[other].count.load(std::memory_order_acquire) >= target; });
+        [&] { return shared.team[other].arrivals.load(std::memory_order_acquire) >= target; });
   }
 }
 
