@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+import rnnjax
 from rnnjax.decoding.sampling import check_sampling
 from rnnjax.layers.checks import check_size
 from rnnjax.models.language_model import (
@@ -44,6 +45,7 @@ from rnnjax.plans import REGISTRY as PLANS
 from rnnjax.text.streams import TokenStreams, evaluation_windows, lay_out, window, windows_per_epoch
 from rnnjax.text.vocabulary import BEGIN, Vocabulary, from_counts, from_json
 from rnnjax.training.files import replace_text
+from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
 from rnnjax.training.step import TrainState, initial_train_state, make_train_step
 
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 RUN = Path("runs/character_language_model")
 METRIC = "bits_per_character"
+MAY_DIFFER = ("sample_length", "temperature")  # when a run goes on: they are of its report
 
 
 @dataclass(frozen=True)
@@ -267,11 +270,28 @@ def model_config(model: Model, vocabulary: Vocabulary) -> LanguageModelConfig:
     )
 
 
-def fingerprint(config: LanguageModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
+def checkpoint_metadata(config: LanguageModelConfig, vocabulary: Vocabulary) -> dict[str, Any]:
     """What a checkpoint must have been saved with, to be of this model."""
     characters = sha256(vocabulary.to_json().encode()).hexdigest()
     return {"experiment": "character_language_model", "characters": characters} | json.loads(
         json.dumps(asdict(config))
+    )
+
+
+def run_fingerprint(config: Train, corpus: Corpus) -> dict[str, str]:
+    """Digests of the text, of the settings that decide the result, and of the code."""
+    here = Path(__file__)
+    return fingerprint(
+        data={"train": corpus.train, "validation": corpus.validation, "test": corpus.test},
+        config=config,
+        code=[
+            Path(rnnjax.__file__).parent,
+            here.parents[1] / "native",
+            here.parent / "data",
+            here.parent / "baselines",
+            here,
+        ],
+        without=("run", "preset", "data.path", *MAY_DIFFER),
     )
 
 
@@ -337,6 +357,7 @@ def train(config: Train) -> dict[str, Any]:
 
     check(config)
     corpus = load_corpus(config.data)
+    made_of = run_fingerprint(config, corpus)
     corpus = corpus._replace(validation=beginning(corpus.validation, config.evaluation_characters))
     vocabulary = corpus.vocabulary
     model = model_config(config.model, vocabulary)
@@ -346,9 +367,9 @@ def train(config: Train) -> dict[str, Any]:
     held_out = streams_of(corpus.validation, vocabulary, config.batch_size)
     evaluate = make_evaluate(model, plan, held_out, config.window)
     total = config.optimizer.total_steps
-    metadata = fingerprint(model, vocabulary)
+    metadata = checkpoint_metadata(model, vocabulary)
 
-    with open_run_folder(config.run, config, may_differ=("sample_length", "temperature")) as run:
+    with open_run_folder(config.run, config, may_differ=MAY_DIFFER, fingerprint=made_of) as run:
         replace_text(run.path / "vocabulary.json", vocabulary.to_json())
         checkpoints = Checkpoints(run.checkpoints, keep_last=2, keep_best=1, best_metric=METRIC)
         state = new_state(config, model)
@@ -420,6 +441,8 @@ def report(
         temperature=config.temperature,
     )[0]
     summary = run.start | {
+        "metric": METRIC,
+        "lower_is_better": True,
         "step": step,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "test_characters": sum(map(len, corpus.test)),
@@ -561,7 +584,7 @@ def load_trained(run: Path) -> Trained:
     vocabulary = from_json((run / "vocabulary.json").read_text("utf-8"))
     model = model_config(config.model, vocabulary)
     checkpoints = Checkpoints(run / "checkpoints", keep_best=1, best_metric=METRIC)
-    template, metadata = new_state(config, model), fingerprint(model, vocabulary)
+    template, metadata = new_state(config, model), checkpoint_metadata(model, vocabulary)
     restored = checkpoints.restore_best(template, metadata) or checkpoints.restore_latest(
         template, metadata
     )

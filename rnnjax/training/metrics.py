@@ -136,12 +136,28 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         OSError: there is no such file.
         ValueError: another line is not a record.
     """
-    text = path.read_text("utf-8", errors="replace")
-    records = list(_records(text))
-    for number, (_, record) in enumerate(records, start=1):
-        if record is None and number < len(records):
-            raise ValueError(f"path: got {path} whose line {number} is no record, expected JSON")
-    return [record for _, record in records if record is not None]
+    records, others = readable_metrics(path)
+    if others:
+        raise ValueError(f"path: got {path} whose line {others[0]} is no record, expected JSON")
+    return records
+
+
+def readable_metrics(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """The records of a JSON-lines file in order, and the numbers of the lines that are none.
+
+    A last line cut short is neither: a run that is still writing has one, or one that was killed.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    records, others = [], []
+    lines = list(_records(path.read_text("utf-8", errors="replace")))
+    for number, (_, record) in enumerate(lines, start=1):
+        if record is not None:
+            records.append(record)
+        elif number < len(lines):
+            others.append(number)
+    return records, others
 
 
 def _records(text: str) -> Iterator[tuple[str, dict[str, Any] | None]]:

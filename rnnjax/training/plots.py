@@ -19,7 +19,21 @@ except ImportError as error:
     ) from error
 
 TRAIN, HELD_OUT, BASELINE, LIMIT = "#4477aa", "#cc6633", "#555555", "#aa3377"
-UNITS = {"loss": "Loss (nats per step)", "bits_per_character": "Bits per character"}
+LABELS = {
+    "loss": "Loss (nats)",
+    "cross_entropy": "Cross-entropy (nats per step)",
+    "accuracy": "Accuracy (share)",
+    "gradient_norm": "Gradient norm before clipping",
+    "clipped_gradient_norm": "Gradient norm after clipping",
+    "clipped": "Clipped steps (share)",
+    "skipped": "Skipped steps (number)",
+    "steps_per_second": "Rate (steps per second)",
+}
+
+
+def label_of(quantity: str) -> str:
+    """What an axis says of a metric: its name in words, with the unit where it has one."""
+    return LABELS.get(quantity, quantity.replace("_", " ").capitalize())
 
 
 def plot_training(
@@ -30,11 +44,11 @@ def plot_training(
     quantity: str = "loss",
     clip_norm: float | None = None,
 ) -> None:
-    """Draw `train/QUANTITY` and `held_out/QUANTITY`, the learning rate and the gradient norm.
+    """Draw `train/QUANTITY` and `held_out/QUANTITY`, the loss, learning rate and gradient norm.
 
     Args:
         jsonl_path: what `rnnjax.training.metrics.JsonLines` wrote.
-        png_path: replaced by the picture, 1350 × 1050 pixels.
+        png_path: replaced by the picture, 1350 pixels wide.
         baselines: name -> value in the unit of `quantity`, drawn as labelled lines.
         quantity: a metric name, as "loss" or "bits_per_character".
         clip_norm: the level that gradients are clipped to, or None.
@@ -44,20 +58,27 @@ def plot_training(
         ValueError: there is no value of `quantity`.
     """
     records = read_metrics(jsonl_path)
-    train = _column(records, f"train/{quantity}")
-    held_out = _column(records, f"held_out/{quantity}")
-    if not train[0] and not held_out[0]:
+    if not any(column(records, f"{part}/{quantity}")[0] for part in ("train", "held_out")):
         raise ValueError(
             f"quantity: got {quantity!r}, expected a metric logged in {jsonl_path} "
             "as train/NAME or held_out/NAME"
         )
-    figure = Figure(figsize=(9, 7), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
+    quantities = [quantity] if quantity == "loss" else [quantity, "loss"]
+    heights = [3.0, *[1.5] * (len(quantities) - 1), 1.0, 1.0]
+    figure = Figure(
+        figsize=(9, 2 + sum(heights)),
+        dpi=150,
+        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08),
+    )
     FigureCanvasAgg(figure)
-    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 1, 1])
-    _draw_quantity(top, train, held_out, baselines, UNITS.get(quantity, quantity))
-    _draw_learning_rate(middle, *_column(records, "train/learning_rate"))
-    _draw_gradient_norm(bottom, records, clip_norm)
-    for axes in (top, middle, bottom):
+    panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    for axes, name in zip(panels[:-2], quantities, strict=True):
+        train, held_out = (column(records, f"{part}/{name}") for part in ("train", "held_out"))
+        levels = baselines if name == quantity else {}
+        _draw_quantity(axes, train, held_out, levels, label_of(name))
+    _draw_learning_rate(panels[-2], *column(records, "train/learning_rate"))
+    _draw_gradient_norm(panels[-1], records, clip_norm)
+    for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(visible=True, color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
@@ -67,7 +88,7 @@ def plot_training(
     temporary.replace(png_path)
 
 
-def _column(records: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
+def column(records: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
     """Steps and values, NaN where the log has null, so that a line has a gap there."""
     found = [(record["step"], record[name]) for record in records if name in record]
     return [step for step, _ in found], [math.nan if v is None else float(v) for _, v in found]
@@ -134,7 +155,7 @@ def _draw_learning_rate(axes: Axes, steps: list[int], rates: list[float]) -> Non
 def _draw_gradient_norm(
     axes: Axes, records: Sequence[Mapping[str, Any]], clip_norm: float | None
 ) -> None:
-    steps, norms = _column(records, "train/gradient_norm")
+    steps, norms = column(records, "train/gradient_norm")
     axes.plot(steps, norms, color=TRAIN, linewidth=1.0, marker=_marker(norms))
     if clip_norm is not None:
         axes.axhline(clip_norm, color=LIMIT, linewidth=1, linestyle=(0, (5, 3)))

@@ -1,4 +1,4 @@
-"""Where a run is: step, loss, rate and time left, as a bar or as occasional lines."""
+"""Where a run is: step, loss, rate and time left, as a bar or, not on a terminal, rare lines."""
 
 import math
 import sys
@@ -75,7 +75,7 @@ def _duration(seconds: float) -> str:
 
 
 class LineProgress:
-    """A line on `stream` at most every `seconds`, and one at the last step."""
+    """A plain line on `stream` every `seconds`, the first after as long: short runs are silent."""
 
     def __init__(
         self,
@@ -83,20 +83,20 @@ class LineProgress:
         *,
         items_per_step: int = 1,
         unit: str = "steps",
-        seconds: float = 10.0,
+        seconds: float = 60.0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total_steps, self._items_per_step, self._unit = total_steps, items_per_step, unit
         self._seconds, self._clock = seconds, clock
         self._stream = sys.stderr if stream is None else stream
-        self._rate, self._written_at = Rate(), -math.inf
+        self._rate, self._written_at = Rate(), clock()
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write a line if one is due."""
         now = self._clock()
         rate = self._rate.update(now, step)
-        if now - self._written_at >= self._seconds or step == self._total_steps:
+        if now - self._written_at >= self._seconds:
             loss = metrics.get("loss", math.nan)
             line = describe_progress(
                 step, self._total_steps, loss, rate, self._items_per_step, self._unit
@@ -160,9 +160,9 @@ class BarProgress:
 
 
 def make_progress(
-    total_steps: int, *, items_per_step: int = 1, unit: str = "steps", seconds: float = 10.0
+    total_steps: int, *, items_per_step: int = 1, unit: str = "steps", seconds: float = 60.0
 ) -> RunProgress:
-    """A bar if standard error is a terminal, else a line at most every `seconds`.
+    """A bar if standard error is a terminal, else a line every `seconds`, none in a shorter run.
 
     `items_per_step` of `unit` (say 4,096 characters) turn steps a second into units a second.
 

@@ -39,7 +39,7 @@ def test_each_part_of_the_picture_is_drawn_from_its_data(tmp_path):
     backend = mpl.rcParams._get("backend")
     baselines = {"unigram": 4.6, "order 3": 2.2, "xz": 2.25}
     whole = drawn(path, "whole", baselines=baselines, clip_norm=1.0)
-    assert whole.shape == (1050, 1350, 4)
+    assert whole.shape[1:] == (1350, 4)
     assert mpl.rcParams._get("backend") == backend, "no global state is touched"
     for color in ("#4477aa", "#cc6633", "#aa3377", "#555555"):
         rgb = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]

@@ -33,17 +33,25 @@ def test_a_line_says_step_loss_rate_and_time_left():
     assert describe_progress(9, 9, 0.5, 0.25, 1, "steps").endswith("0.25 steps/s  0:00 left")
 
 
-def test_lines_are_as_rare_as_asked_and_the_last_step_has_one():
+def test_lines_are_as_rare_as_asked():
     stream = io.StringIO()
-    clock = clock_of(0.0, 4.0, 9.0, 10.0, 11.0, 12.0)
-    with LineProgress(6, items_per_step=3, unit="words", stream=stream, clock=clock) as progress:
+    clock = clock_of(0.0, 5.0, 10.0, 14.0, 19.0, 20.0, 21.0)
+    with LineProgress(
+        6, items_per_step=3, unit="words", seconds=10.0, stream=stream, clock=clock
+    ) as progress:
         for step in range(1, 7):
             progress.update(step, {} if step < 3 else {"loss": 2.0})
     assert stream.getvalue().splitlines() == [
-        "step 1/6",
-        "step 4/6  loss 2.0000  0.9 words/s  0:07 left",
-        "step 6/6  loss 2.0000  1.25 words/s  0:00 left",
+        "step 2/6  0.6 words/s  0:20 left",
+        "step 5/6  loss 2.0000  0.8 words/s  0:04 left",
     ]
+
+
+def test_a_short_run_that_is_not_on_a_terminal_is_silent(capfd):
+    with make_progress(3) as progress:
+        for step in range(1, 4):
+            progress.update(step, {"loss": 2.0})
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_bar_shows_the_same_text():
