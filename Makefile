@@ -11,7 +11,7 @@ PYTEST = -m pytest --numprocesses auto --dist loadgroup
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-newest test-peers lint format bench bench-rivals docs lock clean
+.PHONY: help demo test test-all test-newest test-peers test-browser browser lint format bench bench-rivals docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,13 +54,27 @@ test: $(VENV)/.test ## Set up, and run the tests (under 10 minutes on 2 cores)
 	$(BIN)/python $(PYTEST)
 
 test-all: $(VENV)/.test test-newest ## All tests, slow ones included, also on the newest Python and JAX
-	$(BIN)/python $(PYTEST) -m 'not peers'
+	$(BIN)/python $(PYTEST) -m 'not peers and not browser'
 
 test-newest: $(VENV_NEWEST)/.test
-	$(VENV_NEWEST)/bin/python $(PYTEST) -m 'not peers'
+	$(VENV_NEWEST)/bin/python $(PYTEST) -m 'not peers and not browser'
 
 test-peers: $(VENV_PEERS)/.peers ## Compare live with PyTorch and other peers
 	$(VENV_PEERS)/bin/python $(PYTEST) -m peers
+
+test-browser: $(VENV)/.test browser ## Open the page that compares runs in a real browser
+	$(BIN)/python $(PYTEST) -m browser
+
+# Chromium is the one thing here that no Python package brings; as root on Debian it is installed.
+browser:
+	@for program in chromium chromium-browser google-chrome google-chrome-stable; do \
+	  command -v $$program > /dev/null && exit 0; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; \
+	else \
+	  echo "test-browser needs Chromium: sudo apt-get install chromium" >&2; exit 1; \
+	fi
 
 lint: $(VENV)/.dev ## Format check, lint and types
 	$(BIN)/ruff format --check .
