@@ -10,13 +10,21 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def replace_bytes(path: Path, content: bytes) -> None:
-    """Write to a temporary neighbour, flush it to the disk, and rename it to `path`."""
+    """Write to a temporary neighbour, flush it to the disk, and rename it to `path`.
+
+    Raises:
+        OSError: it cannot be written; the old file is as it was, the temporary one gone.
+    """
     temporary = path.with_name(f".{path.name}.incomplete")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # On a full disk it would be in the way.
+        raise
     flush_to_disk(path.parent)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -114,8 +115,9 @@ class MetricLogger:
 
     def close(self) -> None:
         """Close both."""
-        for writer in self._writers:
-            writer.close()
+        with ExitStack() as stack:  # the second one too if the first one fails
+            for writer in self._writers:
+                stack.callback(writer.close)
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +128,12 @@ class MetricLogger:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except OSError:
+            if error is None:
+                raise
+            # On a full disk closing fails as logging did, and must not hide how.
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
