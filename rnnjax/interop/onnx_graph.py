@@ -39,7 +39,7 @@ _LARGEST = 1 << 26  # numbers in one evaluated tensor that no file holds
 
 
 class UnknownTensorError(ValueError):
-    """A tensor depends on more than what is known."""
+    """A tensor depends on more than what is known, or cannot be evaluated."""
 
 
 def onnx_package(function: str) -> Any:
@@ -199,11 +199,11 @@ class Graph:
 
         helper = self._onnx.helper
         inputs = {name: values[name] for name in node.input if name in values}
-        described = f"{self.label}: the {node.op_type} that makes {node.output[0]!r}"
+        described = f"the tensor {node.output[0]!r}, made by {node.op_type}"
         if node.op_type in ("ConstantOfShape", "Expand"):
             shape = np.asarray(inputs.get(node.input[-1], ()), np.float64)
             if np.prod(shape) > _LARGEST:
-                raise ValueError(f"{described}: got shape {shape}, expected a smaller one")
+                raise UnknownTensorError(f"{described}, of more than {_LARGEST} numbers")
         names = [name for name in node.output if name]
         graph = helper.make_graph(
             [node],
@@ -216,13 +216,12 @@ class Graph:
             model = helper.make_model(graph, opset_imports=[opset])
             outputs = ReferenceEvaluator(model).run(None, inputs)
         except _FAILURES as error:
-            raise ValueError(f"{described}: cannot be evaluated ({error})") from error
-        of_node: dict[str, Any] = dict(zip(names, outputs, strict=True))
+            raise UnknownTensorError(f"{described}, which cannot be evaluated ({error})") from error
+        arrays = [np.asarray(output) for output in outputs]
         largest = max([_LARGEST, *(array.size for array in inputs.values())])
-        for array in of_node.values():
-            if not isinstance(array, np.ndarray | np.generic) or array.size > largest:
-                raise ValueError(f"{described}: got no array, or one of more than {largest}")
-        return of_node
+        if any(array.size > largest for array in arrays):
+            raise UnknownTensorError(f"{described}, of more than {largest} numbers")
+        return dict(zip(names, arrays, strict=True))
 
 
 def _read(onnx: Any, model: Any) -> tuple[str, Path | None, Any]:

@@ -17,7 +17,7 @@ References:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -190,11 +190,11 @@ def recurrence_of(cell: Cell) -> Recurrence:
     if cell in _REGISTERED:
         return _REGISTERED[cell]
     made = {"RNN": _elman, "GRU": _gru, "LSTM": _lstm}[cell.operator](cell)
+    parts = {part.name: getattr(made, part.name) for part in fields(made)}
     described = ", ".join(activation.name for activation in cell.activations)
-    fields = {name: getattr(made, name) for name in made.__dataclass_fields__}
-    fields["name"] = f"onnx_{cell.operator.lower()}"
-    fields["summary"] = f"ONNX {cell.operator} of {described}"
-    return CellRecurrence(**fields, cell=cell)
+    parts["name"] = f"onnx_{cell.operator.lower()}"
+    parts["summary"] = f"ONNX {cell.operator} of {described}"
+    return CellRecurrence(**parts, cell=cell)
 
 
 def _functions(cell: Cell) -> list[Function]:
@@ -292,7 +292,7 @@ def params_of(
         w: W, `(G, I)`.
         r: R, `(G, H)`.
         b: Wb and Rb, `(2G,)`, or None for zeros.
-        p: P, `(3H,)`, where the cell has peepholes.
+        p: P, `(3H,)`, where the cell has peepholes, or None for zeros.
     """
     order = _READ[cell.operator]
     b = np.zeros(2 * len(w), w.dtype) if b is None else b
@@ -301,15 +301,22 @@ def params_of(
         jnp.asarray(array)
         for array in (_blocks(w, order).T, _blocks(r, order).T, b_x, b_h, b_x + b_h)
     )
-    if cell.operator == "GRU" and cell.linear_before_reset:
+    record = record_of(cell)
+    if record is GRUParams:
         return GRUParams(w_x, w_h, b_x, b_h)
+    if record is LSTMPeepholeParams:
+        peepholes = np.zeros(3 * r.shape[1], r.dtype) if p is None else _blocks(p, _PEEPHOLES)
+        return LSTMPeepholeParams(w_x, w_h, both, jnp.asarray(peepholes))
+    return record(w_x, w_h, both)
+
+
+def record_of(cell: Cell) -> Any:
+    """The record that the parameters of a cell are."""
     if cell.operator == "GRU":
-        return GRUResetBeforeParams(w_x, w_h, both)
-    if cell.operator == "RNN":
-        return ElmanParams(w_x, w_h, both)
-    if p is None:
-        return LSTMParams(w_x, w_h, both)
-    return LSTMPeepholeParams(w_x, w_h, both, jnp.asarray(_blocks(p, _PEEPHOLES)))
+        return GRUParams if cell.linear_before_reset else GRUResetBeforeParams
+    if cell.operator == "LSTM":
+        return LSTMPeepholeParams if cell.peepholes else LSTMParams
+    return ElmanParams
 
 
 def weights_of(cell: Cell, params: Params) -> dict[str, np.ndarray]:

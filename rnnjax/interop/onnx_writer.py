@@ -15,9 +15,14 @@ from rnnjax.interop.onnx_operator import (
     EXPRESSIBLE,
     Cell,
     cell_of,
+    record_of,
     weights_of,
 )
-from rnnjax.layers.bidirectional import BidirectionalParams, concatenate
+from rnnjax.layers.bidirectional import (
+    BidirectionalParams,
+    check_bidirectional_params,
+    concatenate,
+)
 from rnnjax.layers.deep import Layer, scan_deep
 
 
@@ -37,6 +42,8 @@ def _checked_cells(network: Network) -> list[list[Cell]]:
             "expected as many, and at least one"
         )
     cells = [_cells_of_layer(f"network.layers[{i}]", layer) for i, layer in enumerate(layers)]
+    for index, (of_layer, record) in enumerate(zip(cells, params, strict=True)):
+        _check_records(f"network.params[{index}]", of_layer, record)
     leaves = jax.tree.leaves(params)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         raise TypeError("network.params: got traced arrays, expected values: write outside jit")
@@ -44,20 +51,12 @@ def _checked_cells(network: Network) -> list[list[Cell]]:
     if len(dtypes) != 1 or not dtypes <= set(DTYPES):
         names = ", ".join(sorted(str(dtype) for dtype in dtypes))
         raise TypeError(f"network.params: got arrays of {names}, expected one floating dtype")
+    lowest = params[0] if layers[0].backward is None else params[0].forward
     try:
-        lowest = params[0] if layers[0].backward is None else params[0].forward
         inputs = jax.ShapeDtypeStruct((1, 1, *layers[0].recurrence.input_shape(lowest)), *dtypes)
         jax.eval_shape(partial(scan_deep, layers, plan="reference"), params, inputs)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"network: {error}") from error
-    for index, of_layer in enumerate(params):
-        if isinstance(of_layer, BidirectionalParams):
-            forward, backward = (record.w_h.shape[0] for record in of_layer)
-            if forward != backward:
-                raise ValueError(
-                    f"network.params[{index}]: got hidden sizes {forward} and {backward}, "
-                    "expected one for both directions, as in ONNX"
-                )
     return cells
 
 
@@ -87,6 +86,24 @@ def _cells_of_layer(name: str, layer: Any) -> list[Cell]:
         if layer.merge is not concatenate:
             raise ValueError(f"{name}: got the merge {layer.merge!r}, expected concatenate")
     return cells
+
+
+def _check_records(name: str, cells: list[Cell], params: Any) -> None:
+    """Raise TypeError or ValueError unless these are parameters of one operator."""
+    records = [params]
+    if len(cells) == 2:
+        check_bidirectional_params(name, params)
+        records = [params.forward, params.backward]
+    for cell, record in zip(cells, records, strict=True):
+        expected = record_of(cell)
+        if not isinstance(record, expected):
+            raise TypeError(f"{name}: got {type(record).__name__}, expected {expected.__name__}")
+    sizes = {record.w_h.shape[0] for record in records}
+    if len(sizes) == 2:
+        raise ValueError(
+            f"{name}: got hidden sizes {' and '.join(map(str, sizes))}, expected one for both "
+            "directions, as in ONNX"
+        )
 
 
 class _Writer:
