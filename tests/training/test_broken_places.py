@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from rnnjax.training.loop import train
 from rnnjax.training.metrics import MetricLogger
 from rnnjax.training.run_folder import open_run_folder
 
-OPTIONS = {"total_steps": 12, "checkpoint_every": 2, "log_every": 1}
+OPTIONS: dict[str, Any] = {"total_steps": 12, "checkpoint_every": 2, "log_every": 1}
 
 
 @contextmanager
