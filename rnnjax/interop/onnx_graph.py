@@ -21,9 +21,11 @@ REARRANGING = frozenset(
 )
 """What weights may pass through between where they are stored and a node."""
 
+# Of integers only: of shapes and lengths, not of what layers make.
+_ARITHMETIC = frozenset(("Add", "Div", "Max", "Min", "Mul", "Sub"))
+
 SHAPING = REARRANGING.union(
-    ("Add", "ConstantOfShape", "Div", "Dropout", "Expand", "Flatten"),
-    ("Gather", "Max", "Min", "Mul", "Shape", "Sub"),
+    _ARITHMETIC, ("ConstantOfShape", "Dropout", "Expand", "Flatten", "Gather", "Shape")
 )
 """What may besides lie between two layers, or make zeros and lengths."""
 
@@ -33,9 +35,10 @@ _FAILURES = (
     *(TypeError, ValueError),
 )
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-Shape = tuple[int | str | None, ...]
-
 _LARGEST = 1 << 26  # numbers in one evaluated tensor that no file holds
+
+Shape = tuple[int | str | None, ...]
+"""Of a declared tensor: each axis a number, a name or None."""
 
 
 class UnknownTensorError(ValueError):
@@ -79,7 +82,6 @@ class Graph:
         self._onnx = onnx
         self.label, self._folder, proto = _read(onnx, model)
         versions = {one.domain or "ai.onnx": one.version for one in proto.opset_import}
-        versions.pop("ai.onnx.ml", None)
         newest = onnx.defs.onnx_opset_version()
         self.opset = versions.get("ai.onnx", 0)
         if not proto.HasField("graph") or not self.opset:
@@ -92,7 +94,7 @@ class Graph:
                 f"onnx {onnx.__version__} knows"
             )
         if proto.functions:
-            proto = _inlined(self.label, proto)
+            proto = _inlined(onnx, self.label, proto)
         graph = proto.graph
         self.nodes = list(graph.node)
         self._initializers = {tensor.name: tensor for tensor in graph.initializer}
@@ -200,6 +202,10 @@ class Graph:
         helper = self._onnx.helper
         inputs = {name: values[name] for name in node.input if name in values}
         described = f"the tensor {node.output[0]!r}, made by {node.op_type}"
+        if node.op_type in _ARITHMETIC and not all(
+            np.issubdtype(array.dtype, np.integer) for array in inputs.values()
+        ):
+            raise UnknownTensorError(f"{described} of what are no integers")
         if node.op_type in ("ConstantOfShape", "Expand"):
             shape = np.asarray(inputs.get(node.input[-1], ()), np.float64)
             if np.prod(shape) > _LARGEST:
@@ -247,12 +253,12 @@ def _read(onnx: Any, model: Any) -> tuple[str, Path | None, Any]:
         raise ValueError(f"{label}: got {got}, expected an ONNX model") from error
 
 
-def _inlined(label: str, proto: Any) -> Any:
+def _inlined(onnx: Any, label: str, proto: Any) -> Any:
     from onnx.inliner import inline_local_functions
 
     try:
         return inline_local_functions(proto)
-    except _FAILURES as error:
+    except (*_FAILURES, onnx.checker.ValidationError) as error:
         raise ValueError(f"{label}: got functions that cannot be put in place ({error})") from error
 
 

@@ -482,6 +482,34 @@ def test_a_stack_with_the_batch_first_and_the_shape_of_its_inputs():
     assert_is_the_stack(graph_of(nodes, tensors, {"X": (2, 5, I)}), 1)
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        [helper.make_node("Max", ["flat", "lowest"], ["between"])],
+        [helper.make_node("Relu", ["flat"], ["between"])],
+        [helper.make_node("Add", ["flat", "flat"], ["between"])],
+        [
+            helper.make_node("Cast", ["flat"], ["whole"], to=TensorProto.INT64),
+            helper.make_node("Cast", ["whole"], ["between"], to=TensorProto.DOUBLE),
+        ],
+        [helper.make_node("Slice", ["flat", "one", "many", "zero"], ["between"])],
+    ],
+    ids=lambda between: between[0].op_type,
+)
+def test_what_changes_numbers_between_layers_is_no_stack(between):
+    nodes = [
+        lstm_node(0, "X", 1),
+        helper.make_node("Squeeze", ["Y_0", "one"], ["flat"]),
+        *between,
+        lstm_node(1, "between", 1),
+    ]
+    tensors = lstm_weights(0, I, 1) | lstm_weights(1, H, 1) | {"lowest": np.array(-9.0)}
+    tensors |= {name: np.array([i]) for i, name in enumerate(("zero", "one"))}
+    tensors |= {"many": np.array([99])}
+    with pytest.raises(ValueError, match="expected one stack, but 'layer_1' does not take the out"):
+        from_onnx(graph_of(nodes, tensors, {"X": ("time", "batch", I)}))
+
+
 def test_two_nodes_beside_each_other_are_no_stack():
     nodes = [lstm_node(0, "X"), lstm_node(1, "X", name="")]
     tensors = lstm_weights(0, I) | lstm_weights(1, I)
@@ -669,6 +697,11 @@ def test_nodes_of_functions_and_branches():
     model.functions.append(function)
     model.opset_import.append(helper.make_opsetid("local", 1))
     assert from_onnx(model).layers == (Layer(REGISTRY["lstm"]),)
+    body.op_type, body.domain = "Layer", "local"
+    model.functions[0].node[0].CopyFrom(body)
+    model.functions[0].opset_import.append(helper.make_opsetid("local", 1))
+    with pytest.raises(ValueError, match=r"got functions that cannot be put in place .*recursive"):
+        from_onnx(model)
     branch = helper.make_graph([lstm_node(0, "X", 1)], "branch", [], [])
     choice = helper.make_node("If", ["choice"], ["Y"], then_branch=branch, else_branch=branch)
     model = graph_of([choice], tensors, {"X": (T, B, I), "choice": ()})
