@@ -6,6 +6,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -750,6 +751,22 @@ def test_padding_of_nan_reaches_no_gradient_and_in_flax_it_does(inputs):
     ours, of_flax = compiled(gradients, flax_cell(nnx.SimpleCell))
     assert np.isfinite(ours).all()
     assert np.isnan(of_flax).all()
+
+
+def test_an_rnn_runs_under_plain_transforms_and_that_of_flax_does_not(inputs):
+    """It holds weights alone; that of Flax counts keys of a carry that is not random."""
+    cell = flax_cell(nnx.SimpleCell)
+    ours, of_flax = modules.RNN(as_cell(cell), plan="reference"), nnx.RNN(cell)
+
+    @partial(jax.jit, compiler_options=LEVEL_0)
+    def run(inputs):
+        return ours(inputs), jax.grad(lambda inputs: total(ours(inputs)))(inputs)
+
+    ys, gradient = run(inputs)
+    assert_close(ys, ours(inputs), DTYPE)
+    assert (np.asarray(gradient) != 0).all()
+    with pytest.raises(flax.errors.TraceContextError, match="Cannot mutate RngCount"):
+        jax.eval_shape(of_flax, inputs)
 
 
 WORDS = "xs are the inputs with time first, as are resets; lengths are seq_lengths"
