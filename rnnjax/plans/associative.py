@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from rnnjax.plans.derivatives import reverse_mode_only
-from rnnjax.plans.linear_scan import linear_scan, semiring_scan
+from rnnjax.plans.linear_scan import linear_scan, semiring_scan, states_entered_over
+from rnnjax.plans.manual_axes import vary_alike
 from rnnjax.plans.masking import enter, per_step, select, zero_unless
 from rnnjax.plans.protocol import ANY_ORDER_REVERSE, Inputs, Plan, Request, check_size
 from rnnjax.plans.segments import (
     in_whole_segments,
     join_segments,
     scan_segments,
-    states_entered,
 )
 from rnnjax.recurrences.linear import AFFINE, Stage
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
@@ -65,7 +65,7 @@ def run(
     def segment(carry: Carry, slices: Any) -> tuple[Carry, Array]:
         xs, valid, resets = slices
         part = Inputs(xs, carry, fresh_carry, valid, resets)
-        return _solve_all(recurrence, params, part, reverse, chunk_steps)
+        return solve_all(recurrence, params, part, reverse, chunk_steps)
 
     def whole_segments(part: Inputs) -> tuple[Carry, Array]:
         length = min(segment_steps, part.xs.shape[0])
@@ -83,13 +83,25 @@ def _default_segment_steps(inputs: Inputs) -> int:
     return min(max(1, NUMBERS_A_SEGMENT // max(a_step, 1)), MOST_STEPS_A_SEGMENT, time_steps)
 
 
-def _solve_all(
+def solve_all(
     recurrence: Recurrence,
     params: Params,
     inputs: Inputs,
     reverse: bool,
     chunk_steps: int | None,
+    over: str | None = None,
 ) -> tuple[Carry, Array]:
+    """Solve the stages of the carry for all steps that are given.
+
+    Args:
+        recurrence: One that says its linear form.
+        params: Its parameters.
+        inputs: All arrays besides.
+        reverse: Whether to run from the last step to the first.
+        chunk_steps: See `linear_scan`.
+        over: Inside `jax.shard_map`, the axis of devices that time is sharded over; the carry
+            returned is then the one after this shard.
+    """
     form = recurrence.linear
     assert form is not None, f"{recurrence.name} is refused before"
     valid, resets = inputs.valid, inputs.resets
@@ -104,8 +116,12 @@ def _solve_all(
     after: list[Array] = []
     for stage, first, new in zip(form.stages, initial, fresh, strict=True):
         decay, drive = stage.coefficients(params, zs, tuple(entered))
-        states = _solve(stage, decay, drive, first, new, masks, time_steps, reverse, chunk_steps)
-        seen = states_entered(states, first, reverse)
+        if over is not None:  # what came from a coefficient alone may be alike on all devices
+            decay, drive, _ = vary_alike((decay, drive, first))
+        states = _solve(
+            stage, decay, drive, first, new, masks, time_steps, reverse, chunk_steps, over
+        )
+        seen = states_entered_over(states, first, reverse, over)
         entered.append(enter(seen, jnp.broadcast_to(new, seen.shape), valid, resets))
         after.append(states)
     last = jax.tree.unflatten(structure, [states[0 if reverse else -1] for states in after])
@@ -132,6 +148,7 @@ def _solve(
     time_steps: int,
     reverse: bool,
     chunk_steps: int | None,
+    over: str | None,
 ) -> Array:
     """One leaf of the carry after each step, `(T, *B, ...)`."""
     semiring = stage.semiring
@@ -153,7 +170,9 @@ def _solve(
         factor = select(valid, factor, jnp.full_like(factor, semiring.one))
         drive = select(valid, drive, jnp.full_like(drive, semiring.zero))
     solve = linear_scan if semiring is AFFINE else partial(semiring_scan, semiring)
-    return solve(factor, drive, initial, blocked, reverse=reverse, chunk_steps=chunk_steps)
+    return solve(
+        factor, drive, initial, blocked, reverse=reverse, chunk_steps=chunk_steps, over=over
+    )
 
 
 def refusal(request: Request) -> str | None:

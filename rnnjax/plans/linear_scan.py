@@ -7,10 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 
 from rnnjax.plans.masking import select, zero_unless
 from rnnjax.plans.segments import states_entered
 from rnnjax.recurrences.linear import AFFINE, Semiring
+
+STATE_BEFORE_SHARD = "state before a shard"
+"""How `jax.checkpoint` policies call the state at a border between devices."""
 
 Emit = Callable[[Array, Array], Array]
 """`(the state that a step saw, the state after it) -> what is written down`."""
@@ -24,6 +28,7 @@ def linear_scan(
     *,
     reverse: bool = False,
     chunk_steps: int | None = None,
+    over: str | None = None,
 ) -> Array:
     """Solve h^<t> = decay^<t> h^<t-1> + drive^<t>, elementwise, for all t.
 
@@ -40,6 +45,8 @@ def linear_scan(
         blocked: `(T, *B)` bool: h^<t> = drive^<t> there, whatever h^<t-1> is, NaN too.
         reverse: From the last step to the first.
         chunk_steps: 1 … T; None chooses by platform and size.
+        over: Inside `jax.shard_map`, the axis of devices that time is sharded over, see
+            `semiring_scan`.
 
     Returns:
         `(T, *B, ...)`: h^<1> … h^<T>.
@@ -61,46 +68,41 @@ def linear_scan(
         raise ValueError(
             f"blocked: got shape {blocked.shape}, expected that of drive less features"
         )
-    return _affine_scan(reverse, chunk_steps, decay, drive, initial, blocked)
+    return _affine_scan(_Order(reverse, chunk_steps, over), decay, drive, initial, blocked)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+class _Order(NamedTuple):
+    """How time is gone through."""
+
+    reverse: bool
+    chunk_steps: int | None
+    over: str | None
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _affine_scan(
-    reverse: bool,
-    chunk_steps: int | None,
-    decay: Array,
-    drive: Array,
-    initial: Array,
-    blocked: Array | None,
+    order: _Order, decay: Array, drive: Array, initial: Array, blocked: Array | None
 ) -> Array:
-    return semiring_scan(
-        AFFINE, decay, drive, initial, blocked, reverse=reverse, chunk_steps=chunk_steps
-    )
+    return semiring_scan(AFFINE, decay, drive, initial, blocked, **order._asdict())
 
 
 def _affine_scan_forward(
-    reverse: bool,
-    chunk_steps: int | None,
-    decay: Array,
-    drive: Array,
-    initial: Array,
-    blocked: Array | None,
+    order: _Order, decay: Array, drive: Array, initial: Array, blocked: Array | None
 ) -> tuple[Array, Any]:
-    states = semiring_scan(
-        AFFINE, decay, drive, initial, blocked, reverse=reverse, chunk_steps=chunk_steps
-    )
+    states = semiring_scan(AFFINE, decay, drive, initial, blocked, **order._asdict())
     return states, (decay, initial, blocked, states)
 
 
 def _affine_scan_backward(
-    reverse: bool, chunk_steps: int | None, residuals: Any, dstates: Array
+    order: _Order, residuals: Any, dstates: Array
 ) -> tuple[Array, Array, Array, None]:
     """With g^<t> the whole cotangent of h^<t>: g^<t> = dh^<t> + decay^<t+1> g^<t+1>.
 
     What goes from step to step is decay^<t> g^<t>, the cotangent of the state that step t saw.
     """
     decay, initial, blocked, states = residuals
-    entered = states_entered(states, initial, reverse)
+    reverse, over = order.reverse, order.over
+    entered = states_entered_over(states, initial, reverse, over)
     if blocked is not None:
         decay, entered = zero_unless(~blocked, (decay, entered))
     # The state that a step of the adjoint sees is that cotangent of the step after it.
@@ -109,13 +111,15 @@ def _affine_scan_backward(
         decay,
         decay * dstates,
         jnp.zeros_like(initial),
-        reverse=not reverse,
-        chunk_steps=chunk_steps,
         emit=lambda before, _: before,
+        **order._replace(reverse=not reverse)._asdict(),
     )
     cotangent = dstates + from_later
     first = -1 if reverse else 0
-    return entered * cotangent, cotangent, decay[first] * cotangent[first], None
+    dinitial = decay[first] * cotangent[first]
+    if over is not None:  # the first of all steps is that of one shard
+        dinitial = jnp.where(_place(over, reverse) == 0, dinitial, jnp.zeros_like(dinitial))
+    return entered * cotangent, cotangent, dinitial, None
 
 
 _affine_scan.defvjp(_affine_scan_forward, _affine_scan_backward)
@@ -138,9 +142,15 @@ def semiring_scan(
     *,
     reverse: bool = False,
     chunk_steps: int | None = None,
+    over: str | None = None,
     emit: Emit = lambda _, after: after,
 ) -> Array:
     """`linear_scan` over any semiring, differentiated by JAX step by step.
+
+    Where time is sharded over devices, each has one part of it, all of one length, and what was
+    said of chunks is said of shards once more: each learns what its part does to a state, the
+    states at the borders of shards follow by an associative scan over devices, of
+    1 + ⌈log2(devices − 1)⌉ rounds in which each sends one decay and one drive of a step's size.
 
     Args:
         semiring: What decay ⊗ state ⊕ drive is.
@@ -150,6 +160,8 @@ def semiring_scan(
         blocked: `(T, *B)` bool.
         reverse: From the last step to the first.
         chunk_steps: 1 … T; None chooses.
+        over: Inside `jax.shard_map`, the axis of devices that time is sharded over: T is then the
+            length of a shard, while `initial` is the state before the first step of all.
         emit: What to write down of each step.
 
     Returns:
@@ -169,7 +181,7 @@ def semiring_scan(
             after = select(blocked, drive, after)
         return after, emit(state, after)
 
-    if chunks == 1:
+    if chunks == 1 and over is None:
         return lax.scan(step, initial, (decay, drive, blocked), reverse=reverse)[1]
 
     def by_step(array: Array, fill: Any) -> Array:
@@ -189,8 +201,12 @@ def semiring_scan(
         by_step(drive, semiring.zero),
         None if blocked is None else by_step(blocked, False),
     )
-    totals = _totals(semiring, slices, reverse)
-    ends = _states_after(semiring, totals, initial, reverse)
+    through = _through(semiring, _totals(semiring, slices, reverse), reverse)
+    if over is not None:
+        shard = jax.tree.map(lambda a: a[0 if reverse else -1], through)
+        before = _before_shard(semiring, shard, over, reverse)
+        initial = _named(_after(semiring, before, initial))
+    ends = _after(semiring, through, initial)
     starts = states_entered(ends, initial, reverse)
     return side_by_side(lax.scan(step, starts, slices, reverse=reverse)[1])
 
@@ -222,13 +238,87 @@ def _then(semiring: Semiring, first: _Total, second: _Total) -> _Total:
     )
 
 
-def _states_after(semiring: Semiring, totals: _Total, initial: Array, reverse: bool) -> Array:
-    """The state after each chunk, `(C, *B, ...)`."""
-    decay, drive, blocked = lax.associative_scan(
+def _through(semiring: Semiring, totals: _Total, reverse: bool) -> _Total:
+    """What all chunks up to each do, itself included, `(C, *B, ...)`."""
+    return lax.associative_scan(
         lambda first, second: _then(semiring, first, second), totals, reverse=reverse
     )
-    states = semiring.apply(initial, decay, drive)
-    return states if blocked is None else select(blocked, drive, states)
+
+
+def _after(semiring: Semiring, total: _Total, initial: Array) -> Array:
+    """The state after what was totalled."""
+    states = semiring.apply(initial, total.decay, total.drive)
+    return states if total.blocked is None else select(total.blocked, total.drive, states)
+
+
+def _place(over: str, reverse: bool) -> Array:
+    """The number of this device's shard of time in the order of running."""
+    place = lax.axis_index(over)
+    return lax.axis_size(over) - 1 - place if reverse else place
+
+
+def _from_earlier(tree: Any, by: int, over: str, reverse: bool) -> Any:
+    """What the shard `by` places earlier has, leaf by leaf; zeros where there is none."""
+    pairs = [(i, i + by) for i in range(lax.axis_size(over) - by)]
+    if reverse:
+        pairs = [(later, earlier) for earlier, later in pairs]
+    return jax.tree.map(lambda a: lax.ppermute(a, over, pairs), tree)
+
+
+def _before_shard(semiring: Semiring, shard: _Total, over: str, reverse: bool) -> _Total:
+    """What all shards before this one do together; nothing on the first.
+
+    Each round doubles how many shards are covered (Hillis and Steele 1986, Data Parallel
+    Algorithms, on prefix sums).
+    """
+    place = _place(over, reverse)
+
+    def earlier(total: _Total, by: int) -> _Total:
+        decay, drive, blocked = _from_earlier(total, by, over, reverse)
+        exists = place >= by
+        return _Total(
+            jnp.where(exists, decay, jnp.full_like(decay, semiring.one)),
+            jnp.where(exists, drive, jnp.full_like(drive, semiring.zero)),
+            blocked,  # where there is none it came as zero
+        )
+
+    total, covered = earlier(shard, 1), 1
+    while covered < lax.axis_size(over) - 1:
+        total = _then(semiring, earlier(total, covered), total)
+        covered *= 2
+    return total
+
+
+def _named(state: Array) -> Array:
+    """The state, which a policy of `jax.checkpoint` can keep: that spares it an exchange.
+
+    In real parts, for JAX 0.10 cannot keep a complex number that is also used elsewhere.
+    """
+    if not jnp.iscomplexobj(state):
+        return checkpoint_name(state, STATE_BEFORE_SHARD)
+    parts = checkpoint_name((state.real, state.imag), STATE_BEFORE_SHARD)
+    return lax.complex(*parts)
+
+
+def states_entered_over(states: Array, initial: Array, reverse: bool, over: str | None) -> Array:
+    """`states_entered` where time may be sharded over devices.
+
+    Args:
+        states: `(T, *B, ...)`, of this shard.
+        initial: `(*B, ...)`, before the first step of all.
+        reverse: Whether the last step comes first.
+        over: The axis of devices that time is sharded over, or None.
+    """
+    if over is not None:
+        last = _from_earlier(states[0 if reverse else -1], 1, over, reverse)
+        initial = jnp.where(_place(over, reverse) == 0, initial, last)
+    return states_entered(states, initial, reverse)
+
+
+def of_last_shard(tree: Any, over: str, reverse: bool) -> Any:
+    """What the shard that runs last has, on all devices, leaf by leaf."""
+    is_last = _place(over, reverse) == lax.axis_size(over) - 1
+    return jax.tree.map(lambda a: lax.psum(jnp.where(is_last, a, jnp.zeros_like(a)), over), tree)
 
 
 def default_chunk_steps(time_steps: int, platform: str) -> int:
