@@ -1,6 +1,10 @@
 """Checkpoints by Orbax: written atomically, verified before use, the best and the last kept.
 
 `Checkpoints` writes while the caller waits, `BackgroundSaves` while training goes on.
+
+Several processes save and restore one checkpoint together, in a folder that all of them see: each
+writes and reads the parts of arrays that are on its devices, the first does all else. How many
+processes and devices there were is of no matter when it is restored.
 """
 
 import hashlib
@@ -9,7 +13,7 @@ import logging
 import math
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +26,7 @@ import numpy as np
 from jax import Array
 
 from rnnjax.training.files import flush_to_disk, replace_text
+from rnnjax.training.processes import from_first_process
 from rnnjax.training.step import TrainState
 from rnnjax.training.versions import installed_versions
 
@@ -71,7 +76,7 @@ class Prepared(NamedTuple):
     path: Path
     step: int
     record: dict[str, Any]
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray | Array]  # of several processes' devices as they are
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,8 @@ class Checkpoints:
     ) -> Path:
         """Write a checkpoint whole or not at all, then drop those no longer kept.
 
+        With several processes all call this, with the same state.
+
         Leaves may be jax arrays, typed keys, numpy arrays and Python numbers. `metadata` is
         JSON and says whose checkpoint it is; versions are added. A checkpoint of the same step
         is superseded, not overwritten. Those of later steps are left alone.
@@ -134,10 +141,11 @@ class Checkpoints:
         # Orbax does not store arrays without elements; their shape says all there is.
         arrays = {
             f"leaf_{index:05d}": value
-            for index, value in enumerate(_as_numpy(leaf) for _, leaf in leaves)
+            for index, value in enumerate(_to_write(leaf) for _, leaf in leaves)
             if value.size
         }
-        return Prepared(self.folder / self._free_name(step), step, record, arrays)
+        name = from_first_process(lambda: self._free_name(step))
+        return Prepared(self.folder / name, step, record, arrays)
 
     def write(self, prepared: Prepared) -> Path:
         """The second half of `save`: write what was prepared, and drop what is superseded."""
@@ -145,25 +153,32 @@ class Checkpoints:
         if self.folder.exists() and not self.folder.is_dir():
             raise OSError(f"folder: got the file {self.folder}, expected a folder")
         incomplete = self.folder / f"{_INCOMPLETE}{step:08d}"
-        try:
+
+        def begin() -> None:
             self.folder.mkdir(parents=True, exist_ok=True)
             for leftover in self.folder.glob(f"{_INCOMPLETE}*"):
                 shutil.rmtree(leftover)
             incomplete.mkdir()
             replace_text(incomplete / RECORD, json.dumps(record, indent=1))
-            with _errors_raised_not_logged(), ocp.PyTreeCheckpointer() as checkpointer:
-                checkpointer.save((incomplete / ARRAYS).absolute(), arrays)
+
+        def complete() -> None:
             replace_text(incomplete / MANIFEST, json.dumps(_manifest(incomplete), indent=1))
             for written in incomplete.rglob("*"):
                 flush_to_disk(written)
             incomplete.rename(path)
             flush_to_disk(self.folder)
+
+        try:
+            from_first_process(begin)
+            with _errors_raised_not_logged(), ocp.PyTreeCheckpointer() as checkpointer:
+                checkpointer.save((incomplete / ARRAYS).absolute(), arrays)
+            from_first_process(complete)
         except (OSError, ValueError) as error:  # Orbax raises ValueError where the disk is full.
             shutil.rmtree(incomplete, ignore_errors=True)  # It takes room, and is of no use.
             raise OSError(
                 f"checkpoint {path} could not be written, earlier ones are untouched: {error}"
             ) from error
-        self._drop_superseded(step)
+        from_first_process(lambda: self._drop_superseded(step))
         return path
 
     def finish(self) -> None:
@@ -178,7 +193,9 @@ class Checkpoints:
         if self.keep_best == 0:
             return False
         rank = self._rank(metrics)
-        return rank is not None and all(rank < other for other, _ in self._ranked())
+        return from_first_process(
+            lambda: rank is not None and all(rank < other for other, _ in self._ranked())
+        )
 
     def restore_latest(
         self, template_state: TrainState, expected_metadata: Mapping[str, Any] | None = None
@@ -187,14 +204,16 @@ class Checkpoints:
 
         Args:
             template_state: of the structure, shapes, dtypes and devices to restore to; its
-                arrays may be `jax.ShapeDtypeStruct`.
+                arrays may be `jax.ShapeDtypeStruct`s, with a sharding or none.
             expected_metadata: each of its entries must equal the checkpoint's.
 
         Raises:
             ForeignCheckpointError: the checkpoint is of another model.
             DamagedCheckpointError: there are checkpoints, and all are damaged.
         """
-        return self._restore_first(reversed(self._saved()), template_state, expected_metadata or {})
+        return self._restore_first(
+            lambda: reversed(self._saved()), template_state, expected_metadata or {}
+        )
 
     def restore_best(
         self, template_state: TrainState, expected_metadata: Mapping[str, Any] | None = None
@@ -204,18 +223,30 @@ class Checkpoints:
         Arguments and errors are those of `restore_latest`.
         """
         return self._restore_first(
-            [path for _, path in sorted(self._ranked())], template_state, expected_metadata or {}
+            lambda: (path for _, path in sorted(self._ranked())),
+            template_state,
+            expected_metadata or {},
         )
 
     def _restore_first(
-        self, paths: Iterable[Path], template: TrainState, expected_metadata: Mapping[str, Any]
+        self,
+        preferred: Callable[[], Iterable[Path]],
+        template: TrainState,
+        expected_metadata: Mapping[str, Any],
     ) -> Restored | None:
-        damaged: list[Damage] = []
-        for path in paths:
-            reason = _damage(path)
-            if reason is None:
-                return _restore(path, template, _as_json(expected_metadata), tuple(damaged))
-            damaged.append(Damage(path.name, reason))
+        def first_undamaged() -> tuple[str | None, list[Damage]]:
+            damaged: list[Damage] = []
+            for path in preferred():
+                reason = _damage(path)
+                if reason is None:
+                    return path.name, damaged
+                damaged.append(Damage(path.name, reason))
+            return None, damaged
+
+        name, found = from_first_process(first_undamaged)
+        damaged = tuple(Damage(*one) for one in found)
+        if name is not None:
+            return _restore(self.folder / name, template, _as_json(expected_metadata), damaged)
         if damaged:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in damaged)
             raise DamagedCheckpointError(
@@ -273,9 +304,18 @@ class BackgroundSaves:
 
     One checkpoint is written at a time: the next `save` waits for the one before. What a save
     failed of is raised by the next call of `save`, `would_be_best` or `finish`.
+
+    Raises:
+        ValueError: there are several processes.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
+        if jax.process_count() > 1:
+            # Two threads would meet the other processes in an order that nobody knows.
+            raise ValueError(
+                f"checkpoints: got {jax.process_count()} processes, expected one; "
+                "give Checkpoints itself"
+            )
         self._checkpoints = checkpoints
         self._executor = ThreadPoolExecutor(1, "checkpoints")
         self._pending: Future[Path] | None = None
@@ -348,9 +388,15 @@ def _shape_and_type(name: str, leaf: Any) -> tuple[list[int], str]:
     return list(leaf.shape), str(leaf.dtype)
 
 
-def _as_numpy(leaf: Any) -> np.ndarray:
-    """A copy: the leaf's own buffer is given to the next step while the copy is written."""
-    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf, copy=True)
+def _to_write(leaf: Any) -> np.ndarray | Array:
+    """A copy: the leaf's own buffer is given to the next step while the copy is written.
+
+    What is on devices of several processes stays there: it is written before the next step.
+    """
+    array = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    if isinstance(array, Array) and not array.is_fully_addressable:
+        return array
+    return np.array(array, copy=True)
 
 
 def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -415,7 +461,7 @@ def _restore(
         [(name, shape, dtype) for name, shape, dtype in record["structure"]],
         [(name, *_shape_and_type(name, leaf)) for name, leaf in leaves],
     )
-    stored = _read_arrays(path, record["structure"])
+    stored = _read_arrays(path, [leaf for _, leaf in leaves])
     restored = [
         _like(leaf, stored.get(f"leaf_{index:05d}")) for index, (_, leaf) in enumerate(leaves)
     ]
@@ -458,19 +504,37 @@ def _check_structure(
             )
 
 
-def _read_arrays(path: Path, structure: list[list[Any]]) -> dict[str, np.ndarray]:
-    # As numpy: jax would narrow 64-bit leaves where x64 is off.
-    as_numpy = {
-        f"leaf_{index:05d}": ocp.RestoreArgs(restore_type=np.ndarray)
-        for index, (_, shape, _) in enumerate(structure)
-        if math.prod(shape)
+def _read_arrays(path: Path, leaves: list[Any]) -> dict[str, np.ndarray | Array]:
+    how = {
+        f"leaf_{index:05d}": _how_to_read(leaf)
+        for index, leaf in enumerate(leaves)
+        if math.prod(getattr(leaf, "shape", ()))
     }
     with ocp.PyTreeCheckpointer() as checkpointer:
-        return checkpointer.restore((path / ARRAYS).absolute(), restore_args=as_numpy)
+        return checkpointer.restore((path / ARRAYS).absolute(), restore_args=how)
 
 
-def _like(leaf: Any, value: np.ndarray | None) -> Any:
+def _how_to_read(leaf: Any) -> ocp.RestoreArgs:
+    sharding = _place_of(leaf)
+    if sharding is not None and not sharding.is_fully_addressable:
+        return ocp.ArrayRestoreArgs(restore_type=Array, sharding=sharding)  # this process's part
+    # As numpy: jax would narrow 64-bit leaves where x64 is off.
+    return ocp.RestoreArgs(restore_type=np.ndarray)
+
+
+def _place_of(leaf: Any) -> jax.sharding.Sharding | None:
+    """Where a leaf of a template was put; None where nobody said."""
+    is_placed = (
+        leaf.committed if isinstance(leaf, Array) else isinstance(leaf, jax.ShapeDtypeStruct)
+    )
+    return leaf.sharding if is_placed else None
+
+
+def _like(leaf: Any, value: np.ndarray | Array | None) -> Any:
     """The stored value as the template's kind of leaf, on the template's devices."""
+    if isinstance(value, Array):
+        is_key = _is_key(leaf)
+        return jax.random.wrap_key_data(value, impl=_implementation(leaf)) if is_key else value
     if type(leaf) in _PYTHON_SCALARS:
         assert value is not None
         return type(leaf)(value.item())
@@ -481,6 +545,10 @@ def _like(leaf: Any, value: np.ndarray | None) -> Any:
     # A copy: a training step donates this buffer, which must not be numpy's.
     array = jnp.zeros(leaf.shape, leaf.dtype) if value is None else jnp.array(value, copy=True)
     if _is_key(leaf):
-        array = jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(leaf)))
-    is_placed = isinstance(leaf, Array) and leaf.committed
-    return jax.device_put(array, leaf.sharding) if is_placed else array
+        array = jax.random.wrap_key_data(array, impl=_implementation(leaf))
+    sharding = _place_of(leaf)
+    return array if sharding is None else jax.device_put(array, sharding)
+
+
+def _implementation(keys: Any) -> str:
+    return str(jax.random.key_impl(keys))

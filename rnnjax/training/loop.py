@@ -145,6 +145,9 @@ def train(
     begun is finished first, an evaluation due after it is made when the run goes on. A second
     signal leaves at once by KeyboardInterrupt.
 
+    With several processes all call this alike, and a signal to one of them stops all after the
+    same step. Give `logger` and `progress` to the first alone.
+
     Args:
         state: where to start.
         train_step: made by `make_train_step`.
@@ -227,6 +230,7 @@ def train(
                 with interval.waiting_for_data():
                     batch = next(batches)
                 state, step_metrics = train_step(state, batch)
+                signals.after_step()
                 step += 1
                 is_over = step == total_steps
                 interval.add(step_metrics)

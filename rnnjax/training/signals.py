@@ -5,15 +5,37 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
+
+import jax
+
+from rnnjax.training.interval import STEPS_IN_FLIGHT
+from rnnjax.training.processes import Agreement
 
 
 @dataclass
 class Signals:
-    """The number of the first signal that came, None before."""
+    """The number of the first signal that came, None before.
+
+    With several processes `first` is that of any of them, in all of them after the same step.
+    """
 
     first: int | None = None
+    own: int | None = None
+    _agreement: Agreement = field(default_factory=partial(Agreement, STEPS_IN_FLIGHT))
+
+    def note(self, number: int) -> None:
+        """This process got a signal."""
+        self.own = number
+        if jax.process_count() == 1:
+            self.first = number
+
+    def after_step(self) -> None:
+        """Hear of signals that other processes got; all call this after each step."""
+        if self.first is None:
+            self.first = self._agreement.after_step(self.own or 0) or None
 
 
 @contextmanager
@@ -32,9 +54,9 @@ def signals_noted() -> Iterator[Signals]:
 
     def note(signal_number: int, frame: FrameType | None) -> None:
         del frame
-        if noted.first is not None:
+        if noted.own is not None:
             raise KeyboardInterrupt("second signal: left at once, without a checkpoint")
-        noted.first = signal_number
+        noted.note(signal_number)
         # os.write, for a print may be interrupted in the middle of another one.
         os.write(2, b"\nfinishing the step and saving; once more to leave at once\n")
 
