@@ -18,6 +18,10 @@ namespace RNNJAX_INSTRUCTIONS {
 constexpr long kRowsOfAProduct = 256, kRowsOfALargeProduct = 1024;
 constexpr long kLargeGradient = 1 << 18;  // numbers
 
+// Of a panel of transposed weights so much is used for all rows before the rest is touched: a quarter of a
+// megabyte, which stays in the cache of a core, where a whole panel of 1024 units does not.
+constexpr long kDepthOfABlock = 1024;
+
 template <class Cell>
 class Backward {
  public:
@@ -36,7 +40,9 @@ class Backward {
         chunk_(chunk_steps()),
         share_(best_share(call.sizes, G, state_panels_, team.most())),
         w_h_(state_panels_ * depth_ * kColumns * kLanes),
-        w_x_(call.dxs ? input_panels_ * depth_ * kColumns * kLanes : 0),
+        packs_as_used_(steps_ <= chunk_),
+        w_x_(call.dxs ? (packs_as_used_ ? team.most() : input_panels_) * depth_ * kColumns * kLanes
+                      : 0),
         dz_(chunk_ * rows_ * depth_),
         dm_(Cell::kSumOnly ? 0 : chunk_ * rows_ * depth_),
         states_(2 * Cell::kStates * rows_ * padded_),
@@ -76,6 +82,7 @@ class Backward {
   static constexpr int kColumns = 4;  // vectors in a panel of states or inputs
   static constexpr int R = rows_of_tile(kColumns);
   static constexpr int kTile = rows_of_tile(C);
+  static constexpr long kNumbersOfAPart = C * kLanes * kColumns * kLanes;  // a panel of gates in one of states
 
   long chunk_steps() const {
     const bool large = (inputs_ + units_) * G * units_ > kLargeGradient;
@@ -120,7 +127,7 @@ class Backward {
 
   static void pack_all(void* context, int, int) {
     auto& self = *static_cast<Backward*>(context);
-    const long input_panels = self.call_.dxs ? self.input_panels_ : 0;
+    const long input_panels = self.call_.dxs && !self.packs_as_used_ ? self.input_panels_ : 0;
     for (long item; (item = self.team_.claim()) < self.state_panels_ + input_panels;) {
       if (item < self.state_panels_) {
         pack_transposed<G, N, kColumns>(self.call_.w_h, self.units_, self.units_, item,
@@ -150,7 +157,11 @@ class Backward {
 
   static void steps_of_rows(void* context, int member, int members) {
     auto& self = *static_cast<Backward*>(context);
-    self.run_rows(self.rows_ * member / members, self.rows_ * (member + 1) / members);
+    // The same tiles, and so the same sums to the bit, whoever has come.
+    const long groups = self.team_.most();
+    for (long group = member; group < groups; group += members) {
+      self.run_rows(self.rows_ * group / groups, self.rows_ * (group + 1) / groups);
+    }
   }
 
   void run_rows(long first, long last) const {
@@ -189,20 +200,32 @@ class Backward {
     }
   }
 
-  // sums[r] = Σ over all gates of a row of `cotangents`, times one panel of transposed weights.
+  // f(first, last, following): panels of gates in blocks of depth, and where the next block begins.
+  template <class F>
+  RNNJAX_INLINE void for_blocks(const float* weights, const float* next, const F& f) const {
+    constexpr long most = kDepthOfABlock / (C * kLanes);
+    for (long first = 0; first < panels_; first += most) {
+      const long last = first + most < panels_ ? first + most : panels_;
+      f(first, last, last < panels_ ? weights + last * kNumbersOfAPart : next);
+    }
+  }
+
+  // sums[r] = Σ over gates of panels [first, last) of a row of `cotangents`, times transposed weights.
   template <int K>
-  RNNJAX_INLINE void through(const Buffer& cotangents, const Buffer& weights, long panel, long next,
-                             long tile, const long (&places)[K], Vec (&sums)[K][kColumns]) const {
+  RNNJAX_INLINE void through(const Buffer& cotangents, const float* weights, long first, long last,
+                             const float* next, long tile, const long (&places)[K],
+                             Vec (&sums)[K][kColumns]) const {
     clear(sums);
-    const float* packed = panel_of(weights, panel);
-    const float* ahead = ahead_of_tile(panel_of(weights, next), tile, depth_, kColumns, packed);
-    const float* from = cotangents.data();
-    for (long p = 0; p < panels_; ++p, from += panel_stride()) {
+    const float* packed = weights + first * kNumbersOfAPart;
+    const float* ahead =
+        ahead_of_tile(next, tile, (last - first) * C * kLanes, kColumns, packed);
+    const float* from = cotangents.data() + first * panel_stride();
+    for (long p = first; p < last; ++p, from += panel_stride()) {
       const float* rows[K];
       RNNJAX_UNROLL for (int r = 0; r < K; ++r) rows[r] = from + places[r] * C * kLanes;
       accumulate<K, kColumns>(sums, rows, packed, C * kLanes, ahead);
       ahead += C * kLanes * kLinesAhead * kLine;
-      packed += C * kLanes * kColumns * kLanes;
+      packed += kNumbersOfAPart;
     }
   }
 
@@ -210,20 +233,24 @@ class Backward {
   void mix(long first_panel, long last_panel, long first_row, long last_row, long step) const {
     const long t = time(step);
     for (long panel = first_panel; panel < last_panel; ++panel) {
-      const long next = panel + 1 < last_panel ? panel + 1 : first_panel;  // of the next step
-      long tile = 0;
-      for_tiles<R>(first_row, last_row, [&](long first, auto count) {
-        constexpr int K = decltype(count)::value;
-        long places[K];
-        RNNJAX_UNROLL for (int r = 0; r < K; ++r) places[r] = place(t, first + r);
-        Vec sums[K][kColumns];
-        through<K>(mixed(), w_h_, panel, next, tile++, places, sums);
-        RNNJAX_UNROLL for (int r = 0; r < K; ++r) finish(panel, first + r, t, sums[r]);
+      const float* weights = panel_of(w_h_, panel);
+      const float* following = panel_of(w_h_, panel + 1 < last_panel ? panel + 1 : first_panel);
+      for_blocks(weights, following, [&](long first, long last, const float* next) {
+        long tile = 0;
+        for_tiles<R>(first_row, last_row, [&](long row, auto count) {
+          constexpr int K = decltype(count)::value;
+          long places[K];
+          RNNJAX_UNROLL for (int r = 0; r < K; ++r) places[r] = place(t, row + r);
+          Vec sums[K][kColumns];
+          through<K>(mixed(), weights, first, last, next, tile++, places, sums);
+          RNNJAX_UNROLL for (int r = 0; r < K; ++r) finish(panel, row + r, t, last == panels_, sums[r]);
+        });
       });
     }
   }
 
-  RNNJAX_INLINE void finish(long panel, long row, long t, const Vec (&sums)[kColumns]) const {
+  RNNJAX_INLINE void finish(long panel, long row, long t, bool complete,
+                            const Vec (&sums)[kColumns]) const {
     const uint8_t here = flag(t, row);
     if (!(here & kValid)) return;
     const long unit = panel * kColumns * kLanes;
@@ -231,7 +258,7 @@ class Backward {
       float* dh = cotangent(0, row) + unit + c * kLanes;
       store(dh, load(dh) + sums[c]);
     }
-    if (!(here & kReset)) return;
+    if (!complete || !(here & kReset)) return;
     for (int i = 0; i < Cell::kStates; ++i) {
       for (int c = 0; c < kColumns; ++c) {
         float* d = cotangent(i, row) + unit + c * kLanes;
@@ -262,7 +289,7 @@ class Backward {
       if (item < self.panels_) {
         self.weight_gradients(item);
       } else {
-        self.input_gradients(item - self.panels_);
+        self.input_gradients(item - self.panels_, member);
       }
     }
   }
@@ -334,23 +361,30 @@ class Backward {
     keep(sums, gradient, 0, panel);
   }
 
-  void input_gradients(long panel) const {
+  void input_gradients(long panel, int member) const {
     const long first_input = panel * kColumns * kLanes;
-    const long next = panel + 1 < input_panels_ ? panel + 1 : panel;
-    long tile = 0;
-    for_tiles<R>(0, (last_time_ - first_time_) * rows_, [&](long first, auto count) {
-      constexpr int K = decltype(count)::value;
-      long places[K];
-      RNNJAX_UNROLL for (int r = 0; r < K; ++r) places[r] = first + r;
-      Vec sums[K][kColumns];
-      through<K>(dz_, w_x_, panel, next, tile++, places, sums);
-      for (int r = 0; r < K; ++r) {
-        float* to = call_.dxs + (first_time_ * rows_ + first + r) * inputs_;
-        RNNJAX_UNROLL for (int c = 0; c < kColumns; ++c) {
-          const long input = first_input + c * kLanes;
-          if (input < inputs_) store_first(to + input, sums[r][c], inputs_ - input);
+    float* weights = panel_of(w_x_, packs_as_used_ ? member : panel);
+    if (packs_as_used_) pack_transposed<G, N, kColumns>(call_.w_x, inputs_, units_, panel, weights);
+    const bool has_next = panel + 1 < input_panels_ && !packs_as_used_;
+    const float* following = has_next ? panel_of(w_x_, panel + 1) : weights;
+    for_blocks(weights, following, [&](long first, long last, const float* next) {
+      long tile = 0;
+      for_tiles<R>(0, (last_time_ - first_time_) * rows_, [&](long row, auto count) {
+        constexpr int K = decltype(count)::value;
+        long places[K];
+        RNNJAX_UNROLL for (int r = 0; r < K; ++r) places[r] = row + r;
+        Vec sums[K][kColumns];
+        through<K>(dz_, weights, first, last, next, tile++, places, sums);
+        for (int r = 0; r < K; ++r) {
+          float* to = call_.dxs + (first_time_ * rows_ + row + r) * inputs_;
+          RNNJAX_UNROLL for (int c = 0; c < kColumns; ++c) {
+            const long input = first_input + c * kLanes, lanes = inputs_ - input;
+            if (lanes <= 0) continue;
+            const Vec before = first == 0 ? Vec{} : load_first(to + input, lanes);
+            store_first(to + input, before + sums[r][c], lanes);
+          }
         }
-      }
+      });
     });
   }
 
@@ -362,7 +396,9 @@ class Backward {
   const long depth_;   // columns of all panels of gates
   const long chunk_;
   const Share share_;
-  const Buffer w_h_, w_x_;   // transposed: (panel, depth, kColumns, lanes)
+  const Buffer w_h_;          // transposed: (panel, depth, kColumns, lanes)
+  const bool packs_as_used_;  // input weights, where no other chunk needs them again
+  const Buffer w_x_;          // as w_h_; one panel a member if packed as used
   const Buffer dz_, dm_;     // see `place`
   const Buffer states_;      // cotangents of the carry, then of the fresh one: (leaf, B, padded)
   const Buffer entered_;     // the states that steps saw, in tiles of columns; zero in padding

@@ -18,6 +18,7 @@ constexpr long kCacheOfAThread = 1L << 20;  // bytes of recurrent weights that s
 constexpr long kLeastRowsOfAThread = 3;
 constexpr long kBytesOfProjections = 1L << 20;
 constexpr long kMostProjectedRows = 512;
+constexpr long kPanelsOfAPack = 4;
 constexpr long kLeastWorkOfAMeeting = 40000;  // multiplications a step below which one thread is best
 
 inline long divided_up(long a, long b) { return (a + b - 1) / b; }
@@ -49,7 +50,9 @@ class Forward {
         panels_(divided_up(units_, N * kLanes)),
         padded_(panels_ * N * kLanes),
         chunk_(chunk_steps()),
-        w_x_(panels_ * inputs_ * C * kLanes),
+        share_(best_share(call.sizes, G, panels_, team.most())),
+        packs_as_used_(steps_ <= chunk_ && share_ != Share::kRows),
+        w_x_((packs_as_used_ ? team.most() : panels_) * inputs_ * C * kLanes),
         w_h_(panels_ * units_ * C * kLanes),
         biases_(2 * panels_ * C * kLanes),
         projected_(panels_ * chunk_ * rows_ * C * kLanes),
@@ -59,7 +62,6 @@ class Forward {
     if (!w_x_.data() || !w_h_.data() || !biases_.data() || !projected_.data() || !states_.data()) {
       return Outcome::kNoMemory;
     }
-    share_ = best_share(call_.sizes, G, panels_, team_.most());
     enter();
     team_.together(&pack_all, this);
     for (begin_ = 0; begin_ < steps_; begin_ += chunk_) {
@@ -69,7 +71,7 @@ class Forward {
       } else if (share_ == Share::kRows) {
         team_.together(&chunk_of_rows, this);
       } else {
-        run_rows(0, rows_);
+        run_rows(0, rows_, 0);
       }
     }
     leave();
@@ -119,20 +121,24 @@ class Forward {
 
   static void pack_all(void* context, int, int) {
     auto& self = *static_cast<Forward*>(context);
-    for (long panel; (panel = self.team_.claim()) < self.panels_;) {
-      pack<G, N>(self.call_.w_x, self.inputs_, self.units_, panel,
-                 self.w_x_.data() + panel * self.inputs_ * C * kLanes);
-      pack<G, N>(self.call_.w_h, self.units_, self.units_, panel,
-                 self.w_h_.data() + panel * self.units_ * C * kLanes);
-      float* b_x = self.biases_.data() + panel * C * kLanes;
+    for (long first; (first = kPanelsOfAPack * self.team_.claim()) < self.panels_;) {
+      const long last = first + kPanelsOfAPack < self.panels_ ? first + kPanelsOfAPack : self.panels_;
+      self.pack_panels(self.call_.w_h, self.units_, first, last, self.w_h_.data());
+      float* b_x = self.biases_.data();
       float* b_h = b_x + self.panels_ * C * kLanes;
-      pack<G, N>(self.call_.b_x, 1, self.units_, panel, b_x);
+      self.pack_panels(self.call_.b_x, 1, first, last, b_x);
       if (self.call_.b_h) {
-        pack<G, N>(self.call_.b_h, 1, self.units_, panel, b_h);
+        self.pack_panels(self.call_.b_h, 1, first, last, b_h);
       } else {
-        memset(b_h, 0, C * kLanes * sizeof(float));
+        memset(b_h + first * C * kLanes, 0, (last - first) * C * kLanes * sizeof(float));
       }
+      if (self.packs_as_used_) continue;
+      self.pack_panels(self.call_.w_x, self.inputs_, first, last, self.w_x_.data());
     }
+  }
+
+  void pack_panels(const float* weights, long depth, long first, long last, float* packed) const {
+    pack<G, N>(weights, depth, units_, first, last, packed + first * depth * C * kLanes);
   }
 
   static void chunk_of_units(void* context, int member, int members) {
@@ -140,7 +146,7 @@ class Forward {
     const long first = self.panels_ * member / members;
     const long last = self.panels_ * (member + 1) / members;
     const long end = self.end_of_chunk();
-    self.project(first, last, 0, self.rows_, self.begin_, end);
+    self.project(first, last, 0, self.rows_, self.begin_, end, member);
     for (long step = self.begin_; step < end; ++step) {
       self.advance(first, last, 0, self.rows_, step, step - self.begin_);
       if (members > 1) self.team_.wait_for_all(member);
@@ -149,12 +155,16 @@ class Forward {
 
   static void chunk_of_rows(void* context, int member, int members) {
     auto& self = *static_cast<Forward*>(context);
-    self.run_rows(self.rows_ * member / members, self.rows_ * (member + 1) / members);
+    // The same tiles, and so the same sums to the bit, whoever has come.
+    const long groups = self.team_.most();
+    for (long group = member; group < groups; group += members) {
+      self.run_rows(self.rows_ * group / groups, self.rows_ * (group + 1) / groups, member);
+    }
   }
 
-  void run_rows(long first, long last) const {
+  void run_rows(long first, long last, int member) const {
     const long end = end_of_chunk();
-    project(0, panels_, first, last, begin_, end);
+    project(0, panels_, first, last, begin_, end, member);
     for (long step = begin_; step < end; ++step) {
       advance(0, panels_, first, last, step, step - begin_);
     }
@@ -167,13 +177,15 @@ class Forward {
   }
 
   // z = x W_x + b_x of some panels, rows and steps.
-  void project(long first_panel, long last_panel, long first_row, long last_row, long begin,
-               long end) const {
+  void project(long first_panel, long last_panel, long first_row, long last_row, long begin, long end,
+               int member) const {
     const long width = last_row - first_row;
     for (long panel = first_panel; panel < last_panel; ++panel) {
-      const float* weights = w_x_.data() + panel * inputs_ * C * kLanes;
+      float* weights = w_x_.data() + (packs_as_used_ ? member : panel) * inputs_ * C * kLanes;
+      if (packs_as_used_) pack<G, N>(call_.w_x, inputs_, units_, panel, panel + 1, weights);
       const float* bias = biases_.data() + panel * C * kLanes;
-      const float* next = panel + 1 < last_panel ? weights + inputs_ * C * kLanes : weights;
+      const bool has_next = panel + 1 < last_panel && !packs_as_used_;
+      const float* next = has_next ? weights + inputs_ * C * kLanes : weights;
       long tile = 0;
       for_tiles<R>(0, (end - begin) * width, [&](long first, auto count) {
         constexpr int K = decltype(count)::value;
@@ -276,11 +288,12 @@ class Forward {
   const ForwardCall& call_;
   Team& team_;
   const long steps_, rows_, inputs_, units_, panels_, padded_, chunk_;
-  const Buffer w_x_, w_h_;  // (panel, depth, C, lanes)
+  const Share share_;
+  const bool packs_as_used_;  // input weights, where no other chunk needs them again
+  const Buffer w_x_, w_h_;    // (panel, depth, C, lanes); of w_x one panel a member if packed as used
   const Buffer biases_;     // of z, then of m: (panel, C, lanes)
   const Buffer projected_;  // (panel, step of a chunk, row, C, lanes)
   const Buffer states_;     // h before and after a step by turns, then the other leaves: (B, padded)
-  Share share_ = Share::kNothing;
   long begin_ = 0;
 };
 

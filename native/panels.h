@@ -29,7 +29,8 @@ RNNJAX_INLINE void clear(Vec (&sums)[R][C]) {
   }
 }
 
-// What is brought nearer while a panel is used: kLinesAhead cache lines for each number of its depth.
+// What is brought nearer while a panel is used: kLinesAhead cache lines for each number of its depth; none
+// where a tile is short, for there loads are what is waited for.
 constexpr int kLinesAhead = 2;
 constexpr long kLine = 16;  // numbers
 
@@ -57,8 +58,10 @@ RNNJAX_INLINE void accumulate(Vec (&sums)[R][C], const float* const (&rows)[R], 
   long k = 0;
   for (; k + P <= depth; k += P) {
     RNNJAX_UNROLL for (int p = 0; p < P; ++p) {
-      RNNJAX_UNROLL for (int line = 0; line < kLinesAhead; ++line, ahead += kLine) {
-        __builtin_prefetch(ahead, 0, 2);
+      if constexpr (P == 1) {
+        RNNJAX_UNROLL for (int line = 0; line < kLinesAhead; ++line, ahead += kLine) {
+          __builtin_prefetch(ahead, 0, 2);
+        }
       }
       Vec w[C];
       RNNJAX_UNROLL for (int c = 0; c < C; ++c) w[c] = load(panel + (p * C + c) * kLanes);
@@ -136,16 +139,20 @@ RNNJAX_INLINE void for_tiles(long begin, long end, const F& f) {
   }
 }
 
-// Panel `number` of weights (depth, gates H), whose columns are (block of units, gate, lanes).
+// Panels [first, last) of weights (depth, gates H), whose columns are (block of units, gate, lanes). Row by
+// row of the weights: what several panels take of one lies side by side.
 template <int G, int N>
-inline void pack(const float* weights, long depth, long hidden_size, long number, float* panel) {
+inline void pack(const float* weights, long depth, long hidden_size, long first, long last,
+                 float* panels) {
   for (long k = 0; k < depth; ++k) {
-    for (int n = 0; n < N; ++n) {
-      const long unit = (number * N + n) * kLanes;
-      for (int g = 0; g < G; ++g, panel += kLanes) {
-        const long lanes = hidden_size - unit;
-        const float* from = weights + (k * G + g) * hidden_size + unit;
-        store(panel, lanes > 0 ? load_first(from, lanes) : Vec{});
+    for (long panel = first; panel < last; ++panel) {
+      float* to = panels + ((panel - first) * depth + k) * G * N * kLanes;
+      for (int n = 0; n < N; ++n) {
+        const long unit = (panel * N + n) * kLanes, lanes = hidden_size - unit;
+        for (int g = 0; g < G; ++g, to += kLanes) {
+          const float* from = weights + (k * G + g) * hidden_size + unit;
+          store(to, lanes > 0 ? load_first(from, lanes) : Vec{});
+        }
       }
     }
   }
@@ -157,19 +164,17 @@ template <int G, int N, int C>
 inline void pack_transposed(const float* weights, long rows, long hidden_size, long number,
                             float* panel) {
   const long blocks = (hidden_size + N * kLanes - 1) / (N * kLanes) * N;
+  const long first_row = number * C * kLanes;
+  const long count = rows - first_row < C * kLanes ? rows - first_row : C * kLanes;
   memset(panel, 0, blocks * G * kLanes * C * kLanes * sizeof(float));
-  for (int c = 0; c < C; ++c) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const long row = (number * C + c) * kLanes + lane;
-      if (row >= rows) return;
-      for (long block = 0; block < blocks; ++block) {
-        const long unit = block * kLanes;
-        const long lanes = hidden_size - unit < kLanes ? hidden_size - unit : kLanes;
-        for (int g = 0; g < G; ++g) {
-          const float* from = weights + (row * G + g) * hidden_size + unit;
-          float* to = panel + ((block * G + g) * kLanes * C + c) * kLanes + lane;
-          for (long i = 0; i < lanes; ++i) to[i * C * kLanes] = from[i];
-        }
+  for (long block = 0; block < blocks; ++block) {
+    const long unit = block * kLanes;
+    const long lanes = hidden_size - unit < kLanes ? hidden_size - unit : kLanes;
+    for (int g = 0; g < G; ++g) {
+      const float* from = weights + (first_row * G + g) * hidden_size + unit;
+      float* to = panel + (block * G + g) * kLanes * C * kLanes;
+      for (long row = 0; row < count; ++row, from += G * hidden_size) {
+        for (long i = 0; i < lanes; ++i) to[i * C * kLanes + row] = from[i];
       }
     }
   }

@@ -1,5 +1,6 @@
 #include "team.h"
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <thread>
@@ -79,7 +80,7 @@ void find_own_processor(const std::vector<Member>& members, int member) {
 }  // namespace
 
 struct Team::Shared {
-  explicit Shared(int most) : most(most), team(most) {}
+  explicit Shared(int most) : most(std::max(most, 1)), team(this->most) {}
 
   const int most;
   const std::thread::id owner = std::this_thread::get_id();
