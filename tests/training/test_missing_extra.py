@@ -3,15 +3,23 @@ import sys
 
 WITHOUT_EXTRAS = """
 import importlib, sys
-for name in ("orbax", "tensorboard", "rich", "matplotlib"):
-    sys.modules[name] = None
-for name in ("optimizer", "step", "loop", "run_folder"):
+
+def try_to_import(*names):
+    for name in names:
+        try:
+            importlib.import_module(f"rnnjax.training.{name}")
+        except ImportError as error:
+            print(error)
+
+EXTRAS = ("orbax", "tensorboard", "rich", "matplotlib")
+sys.modules |= dict.fromkeys(EXTRAS)
+for name in ("optimizer", "step", "loop", "run_folder", "fingerprint"):
     importlib.import_module(f"rnnjax.training.{name}")
-for name in ("checkpoints", "metrics", "progress", "plots"):
-    try:
-        importlib.import_module(f"rnnjax.training.{name}")
-    except ImportError as error:
-        print(error)
+try_to_import("checkpoints", "metrics", "progress", "plots")
+for name in EXTRAS:
+    del sys.modules[name]
+sys.modules["jinja2"] = None
+try_to_import("plots", "report_page")
 """
 
 
@@ -26,4 +34,5 @@ def test_only_what_needs_an_extra_asks_for_it():
         f"rnnjax.training.progress needs rich: {advice}",
         # plots reads the metrics file first, by the module that writes it.
         f"rnnjax.training.metrics needs tensorboard: {advice}",
+        f"rnnjax.training.report_page needs jinja2: {advice}",
     ]
