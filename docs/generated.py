@@ -1,8 +1,8 @@
-"""The parts of the documentation that are read off the code.
+"""The parts of the documentation that are read off the code and the recorded results.
 
-    python docs/generated.py    # writes the table in README.md and docs/reference/public_names.md
+    python docs/generated.py    # the table in README.md, docs/reference/public_names.md, figures
 
-A test fails where the two differ from what this makes.
+A test fails where they differ from what this makes.
 """
 
 import ast
@@ -13,6 +13,7 @@ from itertools import product, zip_longest
 from pathlib import Path
 from types import ModuleType
 
+import figures
 import jax
 import jax.numpy as jnp
 
@@ -141,9 +142,18 @@ def _first_paragraph(docstring: str) -> str:
     return "".join(p if p.startswith("`") else re.sub(r"([<*_])", r"\\\1", p) for p in pieces)
 
 
+def pages_with_figures() -> dict[Path, str]:
+    """Every page that quotes a figure, with its figures as the records have them."""
+    pages = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+    texts = {page: page.read_text("utf-8") for page in pages}
+    return {page: figures.with_figures(text) for page, text in texts.items() if "<!-- fig" in text}
+
+
 def main() -> None:
-    """Write both."""
+    """Write all."""
     README.write_text(readme_with_table(README.read_text("utf-8")), "utf-8")
+    for page, text in pages_with_figures().items():
+        page.write_text(text, "utf-8")
     PUBLIC_NAMES.parent.mkdir(exist_ok=True)
     PUBLIC_NAMES.write_text(public_names_page(), "utf-8")
 

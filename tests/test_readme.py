@@ -1,17 +1,18 @@
 """What the documentation shows runs, what it names is there, what is generated is current."""
 
 import contextlib
-import importlib.util
 import io
 import re
 import shlex
 from pathlib import Path
 
+import figures
+import generated
 import jax
 import pytest
 
 from benchmarks import scan_vs_unrolled
-from experiments import character_language_model
+from experiments import character_language_model, report
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -36,15 +37,6 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-def _generated():
-    spec = importlib.util.spec_from_file_location("generated", ROOT / "docs" / "generated.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("page", [p for p in PAGES if _blocks(p, "python")], ids=_name)
 def test_examples_run_in_order_and_print_what_the_page_says(page, tmp_path, monkeypatch):
@@ -67,17 +59,38 @@ def test_the_example_of_the_readme_is_short():
 
 
 def test_generated_parts_are_current():
-    generated, advice = _generated(), "run `python docs/generated.py` and commit what it writes"
+    advice = "run `python docs/generated.py` and commit what it writes"
     readme = README.read_text("utf-8")
     assert generated.readme_with_table(readme) == readme, advice
     assert generated.public_names_page() == generated.PUBLIC_NAMES.read_text("utf-8"), advice
+    for page, text in generated.pages_with_figures().items():
+        assert page.read_text("utf-8") == text, advice
     for name in ("gru_reset_before", "checkpointed"):
         assert f"`{name}`" in generated.registry_table()
 
 
 def test_a_readme_without_markers_is_refused():
     with pytest.raises(ValueError, match=r"README\.md: got markers \[\]"):
-        _generated().readme_with_table("# rnnjax\n")
+        generated.readme_with_table("# rnnjax\n")
+
+
+def test_a_figure_that_a_page_quotes_is_that_of_the_record():
+    mark = "<!-- figure: gradient_memory.longest -->{}<!-- end -->"
+    steps = max(row["time_steps"] for row in figures.record("gradient_memory/results.json")["rows"])
+    assert figures.with_figures(f"T = {mark.format(1)}.") == f"T = {mark.format(steps)}."
+    for name, figure in figures.FIGURES.items():
+        assert re.fullmatch(r"[\d.,]+", figure()), name
+    with pytest.raises(ValueError, match=r"^figure: got 'plans.pionts', expected one of"):
+        figures.with_figures("<!-- figure: plans.pionts -->97<!-- end -->")
+    with pytest.raises(ValueError, match=r"^figure: got a mark without an end"):
+        figures.with_figures("<!-- figure: plans.points -->97")
+
+
+def test_no_measured_figure_of_the_results_is_written_by_hand():
+    text = (ROOT / "docs" / "results" / "README.md").read_text("utf-8")
+    prose = re.sub(r"`[^`]*`|\]\([^)]*\)", "", figures.FIGURE.sub("", text))
+    by_hand = re.findall(r"\d+\.\d+|\d+ (?:times|of)\b", prose)
+    assert not by_hand, "quote it by <!-- figure: NAME -->, see docs/figures.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
@@ -104,6 +117,7 @@ def test_what_a_page_names_is_there(page):
 def _parses(module, *arguments):
     parse = {
         "experiments.character_language_model": character_language_model.parse,
+        "experiments.report": report.parse,
         "benchmarks.scan_vs_unrolled": scan_vs_unrolled.parse,
         "tensorboard.main": lambda _: None,
     }[module]

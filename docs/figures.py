@@ -1,0 +1,232 @@
+"""Figures that the documentation quotes, read from the records in docs/results.
+
+A page quotes one as `<!-- figure: NAME -->12<!-- end -->`, NAME being one of `FIGURES`: its record
+and what it is. `python docs/generated.py` writes what is between the marks.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+FIGURE = re.compile(r"<!-- figure: (.*?) -->(.*?)<!-- end -->", re.DOTALL)
+
+FIGURES: dict[str, Callable[[], str]] = {}
+"""Name, as "gradient_memory.lstm_units" -> the text that a page shows."""
+
+
+def figure(name: str) -> Callable[[Callable[[], str]], Callable[[], str]]:
+    """Put a function into `FIGURES`."""
+
+    def put(function: Callable[[], str]) -> Callable[[], str]:
+        assert name not in FIGURES, name
+        FIGURES[name] = function
+        return function
+
+    return put
+
+
+def with_figures(page: str) -> str:
+    """A page with what is between its marks written anew.
+
+    Raises:
+        ValueError: No figure has such a name, or a mark has no end.
+    """
+
+    def written(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in FIGURES:
+            raise ValueError(f"figure: got {name!r}, expected one of {', '.join(FIGURES)}")
+        return f"<!-- figure: {name} -->{FIGURES[name]()}<!-- end -->"
+
+    if page.count("<!-- figure:") != len(FIGURE.findall(page)):
+        raise ValueError("figure: got a mark without an end, expected <!-- end --> after each")
+    return FIGURE.sub(written, page)
+
+
+@cache
+def record(path: str) -> dict[str, Any]:
+    """A JSON file of docs/results."""
+    return json.loads((RESULTS / path).read_text("utf-8"))
+
+
+def significant(value: float, digits: int = 2) -> str:
+    """A number to so many significant digits, without an exponent; "12", "1.9", "300"."""
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:.{digits}g}"
+
+
+# Does unrolling pay?
+
+
+def _unrolled_rows(**wanted: object) -> list[dict[str, Any]]:
+    return _rows("scan_vs_unrolled/results.json", **wanted)
+
+
+def _rows(path: str, **wanted: object) -> list[dict[str, Any]]:
+    """The rows of all points of a record, each with what its point has, that are as wanted."""
+    rows = [
+        {name: value for name, value in point.items() if name != "rows"} | row
+        for point in record(path)["points"]
+        for row in point["rows"]
+    ]
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def _unroll_ends(computation: str) -> tuple[int, int]:
+    """The shortest T at which a full unroll was given up, and at which all were."""
+    measured: dict[int, list[bool]] = {}
+    for row in _unrolled_rows(plan="unrolled", computation=computation):
+        measured.setdefault(row["time_steps"], []).append(row["status"] == "measured")
+    first = min(steps for steps, are_measured in measured.items() if not all(are_measured))
+    return first, min(steps for steps, are_measured in measured.items() if not any(are_measured))
+
+
+for _computation in ("training", "forward"):
+    for _index, _end in enumerate(("ends_from", "ends_by")):
+        FIGURES[f"scan_vs_unrolled.{_computation}_{_end}"] = (
+            lambda computation=_computation, index=_index: str(_unroll_ends(computation)[index])
+        )
+
+
+def _mean_ratio(plan: str, quantity: str) -> float:
+    """Geometric mean, over the training steps that both were measured at, relative to the scan."""
+    rows, ratios = _unrolled_rows(computation="training", status="measured"), []
+    by_place = {(row["recurrence"], row["time_steps"], row["plan"]): row[quantity] for row in rows}
+    for (recurrence, time_steps, name), value in by_place.items():
+        if name == plan:
+            ratios.append(value / by_place[recurrence, time_steps, "reference"])
+    return geometric_mean(ratios)
+
+
+@figure("scan_vs_unrolled.compile_limit")
+def _() -> str:
+    return f"{record('scan_vs_unrolled/results.json')['compile_limit_seconds']:.0f}"
+
+
+@figure("scan_vs_unrolled.fused_run")
+def _() -> str:
+    return f"{_mean_ratio('fused', 'run_seconds'):.2f}"
+
+
+@figure("scan_vs_unrolled.fused_compile")
+def _() -> str:
+    return f"{_mean_ratio('fused', 'compile_seconds'):.1f}"
+
+
+# Which plan wins where
+
+
+def _sizes_of_plans() -> dict[str, set[int]]:
+    sizes: dict[str, set[int]] = {}
+    for point in record("plans/results.json")["points"]:
+        sizes.setdefault(point["recurrence"], set()).add(point["hidden_size"])
+    return sizes
+
+
+@figure("plans.points")
+def _() -> str:
+    return str(len(record("plans/results.json")["points"]))
+
+
+@figure("plans.recurrences_at_several_sizes")
+def _() -> str:
+    return str(sum(len(sizes) > 1 for sizes in _sizes_of_plans().values()))
+
+
+@figure("plans.recurrences_at_one_size")
+def _() -> str:
+    return str(sum(len(sizes) == 1 for sizes in _sizes_of_plans().values()))
+
+
+def _associative_gains() -> list[float]:
+    """The time of fused relative to associative, wherever both were measured."""
+    seconds = {
+        (
+            row["recurrence"],
+            row["hidden_size"],
+            row["time_steps"],
+            row["computation"],
+            row["plan"],
+        ): (row["run_seconds"])
+        for row in _rows("plans/results.json", status="measured")
+    }
+    return [
+        seconds[*place, "fused"] / value
+        for (*place, plan), value in seconds.items()
+        if plan == "associative" and (*place, "fused") in seconds
+    ]
+
+
+@figure("plans.associative_places")
+def _() -> str:
+    return str(len(_associative_gains()))
+
+
+@figure("plans.associative_wins")
+def _() -> str:
+    return str(sum(gain > 1 for gain in _associative_gains()))
+
+
+@figure("plans.associative_best")
+def _() -> str:
+    return significant(max(_associative_gains()))
+
+
+# What a gradient keeps
+
+
+def _longest(recurrence: str, plan: str) -> dict[str, Any]:
+    rows = record("gradient_memory/results.json")["rows"]
+    here = [row for row in rows if (row["recurrence"], row["plan"]) == (recurrence, plan)]
+    return max(here, key=lambda row: row["time_steps"])
+
+
+for _recurrence in ("lstm", "gru"):
+    for _plan in ("reference", "fused"):
+
+        def _units(recurrence: str = _recurrence, plan: str = _plan) -> str:
+            row = _longest(recurrence, plan)
+            return significant(row["temporary_bytes"] / row["unit_bytes"])
+
+        FIGURES[f"gradient_memory.{_recurrence}_{_plan}_units"] = _units
+
+
+@figure("gradient_memory.longest")
+def _() -> str:
+    return str(_longest("lstm", "fused")["time_steps"])
+
+
+for _plan in ("checkpointed", "checkpointed_nested(2)"):
+
+    def _saving(plan: str = _plan) -> str:
+        fused, other = _longest("lstm", "fused"), _longest("lstm", plan)
+        return significant(fused["temporary_bytes"] / other["temporary_bytes"])
+
+    FIGURES[f"gradient_memory.lstm_{_plan}_saving"] = _saving
+
+
+# Character language model
+
+
+@figure("character_language_model.bits")
+def _() -> str:
+    return f"{record('character_language_model/report.json')['test']['bits_per_character']:.3f}"
+
+
+@figure("character_language_model.test_characters")
+def _() -> str:
+    return f"{record('character_language_model/report.json')['test_characters']:,}"
+
+
+for _name, _baseline in (
+    ("order_3", "order 3, modified Kneser–Ney"),
+    ("xz", "xz after the training text"),
+):
+    FIGURES[f"character_language_model.{_name}_bits"] = lambda baseline=_baseline: (
+        f"{record('character_language_model/report.json')['baselines']['test'][baseline]:.3f}"
+    )
