@@ -107,6 +107,19 @@ def test_nodes_compute_what_the_text_says():
     assert_nodes_compute_what_the_text_says(FEW)
 
 
+def test_plans_run_a_made_recurrence_alike():
+    case = FEW[2]
+    operator, arguments = operator_of(case), arguments_of(case)
+    plans = ("reference", "unrolled", "fused", "checkpointed")
+
+    def run(operator: Any, arguments: Any) -> Any:
+        return [operator(**arguments, plan=plan) for plan in plans]
+
+    reference, *others = jax.jit(run, compiler_options=UNOPTIMISED)(operator, arguments)
+    for plan, got in zip(plans[1:], others, strict=True):
+        assert_close(got, reference, "float64", plan)
+
+
 @pytest.mark.slow
 def test_nodes_of_every_attribute_compute_what_the_text_says():
     assert_nodes_compute_what_the_text_says(every_attribute())
@@ -700,7 +713,7 @@ def test_nodes_of_functions_and_branches():
     body.op_type, body.domain = "Layer", "local"
     model.functions[0].node[0].CopyFrom(body)
     model.functions[0].opset_import.append(helper.make_opsetid("local", 1))
-    with pytest.raises(ValueError, match=r"got functions that cannot be put in place .*recursive"):
+    with pytest.raises(ValueError, match="model: got functions that cannot be put in place"):
         from_onnx(model)
     branch = helper.make_graph([lstm_node(0, "X", 1)], "branch", [], [])
     choice = helper.make_node("If", ["choice"], ["Y"], then_branch=branch, else_branch=branch)

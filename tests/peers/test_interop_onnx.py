@@ -294,6 +294,19 @@ def test_nodes_that_came_in_are_the_same_to_onnxruntime_when_they_go_out():
         npt.assert_array_equal(got["Y"], ys, str(case))
 
 
+def test_one_alpha_of_two_directions_is_the_same_to_onnxruntime():
+    """Its RNN reads one for each direction; the text has one for each that takes it."""
+    case = Case("RNN", "bidirectional", ("Tanh", "LeakyRelu"))
+    weights, arguments = drawn(case, "float32")
+    arguments["initial_h_0"] = arguments.pop("initial_h")
+    got = run_onnxruntime(to_onnx(from_onnx(model_of(case, weights))), arguments)
+    _, last = onnx_specification.run(
+        *("RNN", case.specified, weights, arguments["X"], arguments["sequence_lens"]),
+        *(arguments["initial_h_0"], arguments["initial_h_0"]),
+    )
+    assert_close(got["Y_h_0"], last, "float32")
+
+
 def test_what_the_documentation_says_that_onnxruntime_has_not():
     refused = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     errors = (refused.Fail, refused.NotImplemented, refused.RuntimeException)
