@@ -314,10 +314,11 @@ def _from_module(
         raise ValueError("module: got no recurrent layer, expected at least one")
     layers, params = [], []
     for directions, merge in parts:
-        if len(directions) == 1 and directions[0].reverse != (reverse and len(parts) == 1):
+        expected = reverse and len(parts) == 1
+        if len(directions) == 1 and directions[0].reverse != expected:
             raise ValueError(
                 f"{directions[0].name}: got the cell of an RNN with reverse="
-                f"{directions[0].reverse}, expected {reverse}; an RNN that is reversed is read "
+                f"{directions[0].reverse}, expected {expected}; an RNN that is reversed is read "
                 "alone, with reverse=True, and run with reverse=True"
             )
         read = []
@@ -468,8 +469,9 @@ def _modules(
     reverse: bool,
 ) -> list[Any]:
     """An `RNN` or a `Bidirectional` for each layer; `build` makes a cell."""
-    # The first cell of a recurrence is the one to write.
-    by_name = {cell.recurrence.name: cell for cell in reversed(cells)}
+    by_name: dict[str, Cell] = {}
+    for cell in cells:  # the first of a recurrence is the one to write
+        by_name.setdefault(cell.recurrence.name, cell)
     described = cells_of_layers("network", by_name, network)
     if reverse and (len(described) > 1 or len(described[0]) > 1):
         raise ValueError("reverse: got True, expected False unless of one layer in one direction")

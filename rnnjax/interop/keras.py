@@ -89,7 +89,8 @@ def from_keras(layer: Any, *, reverse: bool = False) -> Network:
             "its build((None, None, I))"
         )
     parts = _parts("layer", keras.saving.serialize_keras_object(layer))
-    return _network("layer", parts, layer.get_weights(), reverse)
+    weights = [keras.ops.convert_to_numpy(weight.value) for weight in layer.weights]
+    return _network("layer", parts, weights, reverse)
 
 
 def from_keras_weights(
