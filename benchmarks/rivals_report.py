@@ -1,7 +1,7 @@
 """What `benchmarks.rivals` measured, as rows, tables and figures."""
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, log, log2
 from pathlib import Path
@@ -321,17 +321,17 @@ def behind_table(found: Sequence[Comparison]) -> str:
     lines = [
         [
             KIND_NAMES[c.place.kind],
-            *_place_cells(c.place),
             c.place.computation,
             LABELS[c.rival.library],
+            *_place_cells(c.place),
             f"{c.ratio:.3f}",
             "yes" if c.within_spread else "no",
         ]
         for c in sorted(found, key=lambda c: c.ratio)
         if c.ratio < 1
     ]
-    header = ["kind", *PLACE_HEADER, "computation", "rival", "rival ÷ ours", "within quartiles"]
-    return markdown_table(header, lines, labels=1) if lines else ""
+    header = ["kind", "computation", "rival", *PLACE_HEADER, "rival ÷ ours", "within quartiles"]
+    return markdown_table(header, lines, labels=4) if lines else ""
 
 
 PLACE_HEADER = ("recurrence", "B", "T", "I", "H")
@@ -602,16 +602,18 @@ def plot_generation(rows: Sequence[RivalRow]) -> Figure:
 
     Of a library the fastest way.
     """
-    figure = Figure(figsize=(9, 6.4), dpi=120, layout="constrained")
-    panels = figure.subplots(2, 2)
     best: dict[Place, dict[str, RivalRow]] = {}
     for place, programs in measured_at(rows).items():
         for (name, _), row in programs.items():
             fastest = best.setdefault(place, {}).setdefault(name, row)
             if _seconds(row) < _seconds(fastest):
                 best[place][name] = row
-    recurrences = dict.fromkeys(p.recurrence for p in best if p.kind in ("generation", "streaming"))
-    for column, recurrence in enumerate(list(recurrences)[:2]):
+    best = {p: programs for p, programs in best.items() if p.kind in ("generation", "streaming")}
+    recurrences = list(dict.fromkeys(place.recurrence for place in best))
+    width = 4.5 * len(recurrences)
+    figure = Figure(figsize=(max(width, 6), 6.4), dpi=120, layout="constrained")
+    panels = figure.subplots(2, len(recurrences), squeeze=False)
+    for column, recurrence in enumerate(recurrences):
         here = {place: best[place] for place in best if place.recurrence == recurrence}
         _bars(panels[0, column], {p: b for p, b in here.items() if p.kind == "generation"})
         _lines(panels[1, column], {p: b for p, b in here.items() if p.kind == "streaming"})
@@ -653,7 +655,7 @@ def _lines(panel: Axes, places: Mapping[Place, Mapping[str, RivalRow]]) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
     handles = {
         label: handle
         for panel in panels

@@ -116,7 +116,7 @@ def run_by_steps(task: Sequences, step: Step, zero: Any) -> Run:
 
 def zero_carry(recurrence: str, rows: int, hidden_size: int) -> Any:
     """Zeros, one array or two."""
-    zero = jnp.zeros((rows, hidden_size))
+    zero = jnp.zeros((rows, hidden_size), jnp.float32)
     return (zero, zero) if recurrence == "lstm" else zero
 
 
@@ -145,11 +145,11 @@ def generation_by_scan(task: Generation, step: Step, params: Any, carry: Any) ->
         def draw(before: Any, key: Array) -> tuple[Any, Array]:
             carry, token, _ = before
             carry, logits = step(params, carry, token)
-            token = jax.random.categorical(key, logits)
+            token = jax.random.categorical(key, logits).astype(jnp.int32)
             return (carry, token, logits), token
 
-        first = jnp.full((task.batch_size,), FIRST_TOKEN)
-        logits = jnp.zeros((task.batch_size, task.vocabulary_size))
+        first = jnp.full((task.batch_size,), FIRST_TOKEN, jnp.int32)
+        logits = jnp.zeros((task.batch_size, task.vocabulary_size), jnp.float32)
         keys = jax.random.split(key, task.length)
         (_, _, logits), tokens = lax.scan(draw, (carry, first, logits), keys)
         return tokens, logits
@@ -167,9 +167,9 @@ def generation_by_calls(task: Generation, step: Step, params: Any, carry: Any) -
     def draw(params: Any, carry: Any, token: Array, key: Array) -> tuple[Any, ...]:
         carry, logits = step(params, carry, token)
         key, now = jax.random.split(key)
-        return carry, jax.random.categorical(now, logits), key, logits
+        return carry, jax.random.categorical(now, logits).astype(jnp.int32), key, logits
 
-    first = jnp.full((task.batch_size,), FIRST_TOKEN)
+    first = jnp.full((task.batch_size,), FIRST_TOKEN, jnp.int32)
     key = jax.random.key(0)
     _, cost = compile_program(draw, (params, carry, first, key))
     jitted = jax.jit(draw)

@@ -98,7 +98,7 @@ def language_model(task: Generation) -> tuple[LanguageModelConfig, LanguageModel
 def generation(task: Generation) -> Prepared:
     """`sample_language_model`, primed with one token."""
     config, params = language_model(task)
-    prime = jnp.full((1, task.batch_size), FIRST_TOKEN)
+    prime = jnp.full((1, task.batch_size), FIRST_TOKEN, jnp.int32)
     return prepared(
         lambda params, key: sample_language_model(config, params, key, prime, task.length),
         (params, jax.random.key(0)),
