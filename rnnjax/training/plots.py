@@ -27,7 +27,9 @@ LABELS = {
     "clipped_gradient_norm": "Gradient norm after clipping",
     "clipped": "Clipped steps (share)",
     "skipped": "Skipped steps (number)",
+    "skipped_in_a_row": "Skipped in a row (steps)",
     "steps_per_second": "Rate (steps per second)",
+    "waiting_for_data": "Waiting for data (share of time)",
 }
 
 
