@@ -43,19 +43,22 @@ def init_dense(
     return DenseParams(w, jnp.zeros(output_size, dtype))
 
 
-def apply_dense(params: DenseParams, xs: Array) -> Array:
+def apply_dense(params: DenseParams, xs: Array, *, output_dtype: DTypeLike | None = None) -> Array:
     """The affine map x W + b, `(..., I) -> (..., O)`.
 
     Computed in the dtype of xs, which may be narrower than that of the parameters, summed as
-    `rnnjax.scan` sums, and returned in the dtype of xs.
+    `rnnjax.scan` sums, and returned in `output_dtype`, or in the dtype of xs if that is None.
 
     Raises:
         ValueError: The last axis of xs is not I.
-        TypeError: xs is not floating.
+        TypeError: xs or the output dtype is not floating.
     """
     check_floating("xs", xs.dtype)
     input_size = params.w.shape[0]
     if xs.ndim < 1 or xs.shape[-1] != input_size:
         raise ValueError(f"xs: got shape {xs.shape}, expected (..., {input_size})")
     sums = default_accumulation_dtype(xs.dtype)
-    return (product_of_inputs(xs, params.w) + params.b.astype(sums)).astype(xs.dtype)
+    if output_dtype is None:
+        output_dtype = xs.dtype
+    check_floating("output_dtype", output_dtype)
+    return (product_of_inputs(xs, params.w) + params.b.astype(sums)).astype(output_dtype)

@@ -45,7 +45,10 @@ class LanguageModelConfig:
         hidden_sizes: H of each layer, bottom first.
         embedding_size: E of a learned embedding; None is to read one-hot vectors, as the course
             does: then the input weights of the bottom layer are the embedding.
-        dtype: Of parameters and activations, one of `DTYPES`.
+        dtype: Of parameters, and of all that is not said otherwise, one of `DTYPES`.
+        compute_dtype: Of the factors of products and of activations; None is `dtype`.
+        output_dtype: Of logits; None is `compute_dtype`.
+        accumulation_dtype: Of sums, gates and carries, as in `rnnjax.scan`.
 
     Raises:
         ValueError: A field is out of range or unknown.
@@ -56,6 +59,9 @@ class LanguageModelConfig:
     hidden_sizes: tuple[int, ...] = (256, 256)
     embedding_size: int | None = None
     dtype: str = "float32"
+    compute_dtype: str | None = None
+    output_dtype: str | None = None
+    accumulation_dtype: str | None = None
 
     def __post_init__(self) -> None:
         check_size("vocabulary_size", self.vocabulary_size)
@@ -71,8 +77,10 @@ class LanguageModelConfig:
             check_size(f"hidden_sizes[{layer}]", size)
         if self.embedding_size is not None:
             check_size("embedding_size", self.embedding_size)
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype: got {self.dtype!r}, expected one of {', '.join(DTYPES)}")
+        for name in ("dtype", "compute_dtype", "output_dtype", "accumulation_dtype"):
+            dtype = getattr(self, name)
+            if dtype not in DTYPES and (name == "dtype" or dtype is not None):
+                raise ValueError(f"{name}: got {dtype!r}, expected one of {', '.join(DTYPES)}")
 
 
 class LanguageModelParams(NamedTuple):
@@ -155,9 +163,16 @@ def apply_language_model(
     """
     xs = _vectors(config, params, checked_ids("inputs", inputs, config.vocabulary_size))
     state, ys = scan_deep(
-        _recurrence(config), params.layers, xs, state, lengths=lengths, resets=resets, plan=plan
+        _recurrence(config),
+        params.layers,
+        xs,
+        state,
+        lengths=lengths,
+        resets=resets,
+        accumulation_dtype=config.accumulation_dtype,
+        plan=plan,
     )
-    return state, apply_dense(params.head, ys)
+    return state, apply_dense(params.head, ys, output_dtype=config.output_dtype)
 
 
 def step_language_model(
@@ -184,7 +199,7 @@ def step_language_model(
     """
     x = _vectors(config, params, checked_ids("token", token, config.vocabulary_size))
     state, y = step_deep(_recurrence(config), params.layers, state, x)
-    return state, apply_dense(params.head, y)
+    return state, apply_dense(params.head, y, output_dtype=config.output_dtype)
 
 
 def language_model_loss(
@@ -372,6 +387,7 @@ def _recurrence(config: LanguageModelConfig) -> Recurrence:
 
 
 def _vectors(config: LanguageModelConfig, params: LanguageModelParams, ids: Array) -> Array:
+    dtype = jnp.dtype(config.compute_dtype or config.dtype)
     if params.embedding is None:
-        return one_hot(ids, config.vocabulary_size, jnp.dtype(config.dtype))
-    return embed(params.embedding, ids)
+        return one_hot(ids, config.vocabulary_size, dtype)
+    return embed(params.embedding, ids).astype(dtype)

@@ -77,7 +77,9 @@ def test_a_packed_scan_is_the_scan_of_each_sequence_alone(sequences):
     batches = packed_batches(sequences, ["xs"], steps=T, batch_size=4)
     packed = [batch for batch in batches.epoch() if batch.weights.any()]
     rng = np.random.default_rng(0)
-    params = ElmanParams(*(rng.normal(size=shape) / 2 for shape in ((3, 4), (4, 4), (4,))))
+    params = ElmanParams(
+        *(jnp.asarray(rng.normal(size=shape) / 2) for shape in ((3, 4), (4, 4), (4,)))
+    )
     target = np.linspace(-1, 1, 4)
 
     def loss(params, xs, weights, **options):
