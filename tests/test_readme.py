@@ -86,6 +86,17 @@ def test_a_figure_that_a_page_quotes_is_that_of_the_record():
         figures.with_figures("<!-- figure: plans.points -->97")
 
 
+def test_each_record_says_what_was_run_where_and_when():
+    paths = sorted((ROOT / "docs" / "results").glob("*/re*.json"))
+    assert len(paths) >= 4
+    for path in paths:
+        record = figures.record(str(path.relative_to(ROOT / "docs" / "results")))
+        assert record["command"].partition("python -m ")[2], path
+        assert record["machine"]["cpu"], path
+        assert set(record["versions"]) >= {"python", "jax", "rnnjax"}, path
+        assert "date" in record or "started" in record, path
+
+
 def test_no_measured_figure_of_the_results_is_written_by_hand():
     text = (ROOT / "docs" / "results" / "README.md").read_text("utf-8")
     prose = re.sub(r"`[^`]*`|\]\([^)]*\)", "", figures.FIGURE.sub("", text))
