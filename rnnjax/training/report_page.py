@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rnnjax.training.curves import COLOURS, HELD_OUT, TRAIN, Chart, Drawing, charts
+from rnnjax.training.curves import COLOURS, DASHES, HELD_OUT, TRAIN, Chart, Drawing, charts
 from rnnjax.training.plots import label_of
 from rnnjax.training.recorded_run import RecordedRun, flattened
 
@@ -62,6 +62,7 @@ def report_page(runs: Sequence[RecordedRun]) -> str:
     return environment.get_template("report.html").render(
         runs=runs,
         colours=COLOURS,
+        dashes=len(DASHES),
         charts=main,
         more_charts=more,
         described=[_described(chart, runs) for chart in main + more],
