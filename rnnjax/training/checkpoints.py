@@ -551,4 +551,7 @@ def _like(leaf: Any, value: np.ndarray | Array | None) -> Any:
 
 
 def _implementation(keys: Any) -> str:
-    return str(jax.random.key_impl(keys))
+    """Of keys or of a `jax.ShapeDtypeStruct` of them."""
+    names: list[str] = []
+    jax.eval_shape(lambda traced: names.append(str(jax.random.key_impl(traced))), keys)
+    return names[0]

@@ -7,6 +7,7 @@ the order of sums.
 """
 
 import hashlib
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rnnjax.training.processes import from_first_process
-from rnnjax.training.step import LossFunction, Metrics, TrainState, TrainStep, make_train_step
+from rnnjax.training.step import LossFunction, TrainState, TrainStep, make_train_step
 
 DATA, HIDDEN = "data", "hidden"
 """The axes of the mesh. Rows go along both; parameters are sharded along the second alone."""
@@ -69,7 +70,7 @@ def state_shardings(mesh: Mesh, state: TrainState) -> TrainState:
             raise ValueError(
                 f"{name}: got {leaf.shape[0]} rows, expected a multiple of the {mesh.size} devices"
             )
-        return NamedSharding(mesh, P(mesh.axis_names))
+        return _by_rows(mesh, 0)
 
     def by_units(leaf: Any) -> NamedSharding:
         divisible = [axis for axis, size in enumerate(leaf.shape) if size % mesh.shape[HIDDEN] == 0]
@@ -102,16 +103,10 @@ def place_state(state: TrainState, shardings: TrainState) -> TrainState:
                 f"state: got other values in process {jax.process_index()} than in the first, "
                 "expected the same: the same keys, files and versions"
             )
-    return _put_tree(state, shardings)
-
-
-def _put_tree(tree: Any, shardings: Any) -> Any:
-    return jax.tree.map(_put, tree, shardings)
+    return jax.tree.map(_put, state, shardings)
 
 
 def _put(leaf: Array, sharding: NamedSharding) -> Array:
-    if leaf.committed and leaf.sharding == sharding:
-        return leaf
     if jax.process_count() == 1 or not leaf.is_fully_addressable:
         return jax.device_put(leaf, sharding)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -135,9 +130,12 @@ def _digest(state: TrainState) -> str:
 
 
 def make_train_step_over(
+    mesh: Mesh,
     shardings: TrainState,
     loss_function: LossFunction,
     optimizer: optax.GradientTransformation,
+    *,
+    rows_axis: Any = 1,
     **options: Any,
 ) -> TrainStep:
     """`make_train_step` over the devices of a mesh: `(state, batch) -> (state, metrics)`.
@@ -146,12 +144,14 @@ def make_train_step_over(
     `rnnjax.plans.data_parallel`, or activations are gathered where XLA finds no other way.
 
     Args:
-        shardings: From `state_shardings`; the state given is placed so, and that returned is.
+        mesh: From `make_mesh`.
+        shardings: From `state_shardings`; of the state given, and of that returned.
         loss_function: As for `make_train_step`.
         optimizer: Likewise.
-        options: Likewise.
+        rows_axis: As for `place_batch`.
+        options: Of `make_train_step`.
     """
-    everywhere: Any = shardings.step
+    everywhere = NamedSharding(mesh, P())
 
     def of_whole_parameters(
         params: Any, memory: Any, batch: Any, key: Array
@@ -160,17 +160,12 @@ def make_train_step_over(
         whole = jax.lax.with_sharding_constraint(params, everywhere)
         return loss_function(whole, memory, batch, key)
 
-    train_step = jax.jit(
+    return jax.jit(
         make_train_step(of_whole_parameters, optimizer, **options),
         donate_argnums=0,
+        in_shardings=(shardings, jax.tree.map(partial(_by_rows, mesh), rows_axis)),
         out_shardings=(shardings, everywhere),
     )
-
-    def placed(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        # What the loop has counted on the host goes to the devices again.
-        return train_step(_put_tree(state, shardings), batch)
-
-    return placed
 
 
 def rows_of_process(mesh: Mesh, batch_size: int) -> np.ndarray:
@@ -187,7 +182,7 @@ def rows_of_process(mesh: Mesh, batch_size: int) -> np.ndarray:
         raise ValueError(
             f"batch_size: got {batch_size}, expected a multiple of the {mesh.size} devices"
         )
-    sharding = NamedSharding(mesh, P(mesh.axis_names))
+    sharding = _by_rows(mesh, 0)
     indices = sharding.addressable_devices_indices_map((batch_size,)).values()
     return np.sort(np.concatenate([np.arange(batch_size)[index] for index in indices]))
 
@@ -215,9 +210,13 @@ def place_batch(mesh: Mesh, batch: Any, *, rows_axis: Any = 1) -> Any:
     )
 
 
+def _by_rows(mesh: Mesh, axis: int) -> NamedSharding:
+    return NamedSharding(mesh, P(*[None] * axis, mesh.axis_names))
+
+
 def _placed(mesh: Mesh, name: str, leaf: Any, axis: int) -> Array:
     local = np.asarray(leaf)
-    sharding = NamedSharding(mesh, P(*[None] * axis, mesh.axis_names))
+    sharding = _by_rows(mesh, axis)
     devices = len(sharding.addressable_devices)
     if local.ndim <= axis or local.shape[axis] == 0 or local.shape[axis] % devices:
         raise ValueError(

@@ -1,6 +1,8 @@
 """Several processes that train together: starting them, and agreeing on what to do next."""
 
 import json
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,8 +43,9 @@ def start_processes(
     - Elsewhere, an address of the first process that all can reach, how many there are, and which
       this one is.
 
-    When a process dies, the others end too, within `heartbeat_seconds` at the latest: start all
-    again, on as many devices as there are, and restore the last checkpoint.
+    When a process dies, or does not come, the others end too, by an error or by JAX's engine, which
+    aborts them: after `heartbeat_seconds` or `start_seconds` at the latest. Start all again, on as
+    many devices as there are, and restore the last checkpoint.
 
     Args:
         coordinator_address: "HOST:PORT" of the first process, a free port. One of the loopback
@@ -57,8 +60,7 @@ def start_processes(
     Raises:
         ValueError: Some but not all of the first three arguments are given, one is out of range,
             or none is and no cluster is found.
-        RuntimeError: JAX has already computed something, the processes are started already, or
-            not all of them joined in time.
+        RuntimeError: JAX has already computed something, or the processes are started already.
     """
     given = {
         "coordinator_address": coordinator_address,
@@ -68,8 +70,7 @@ def start_processes(
     missing = [name for name, value in given.items() if value is None]
     if 0 < len(missing) < len(given):
         raise ValueError(
-            f"{missing[0]}: got None, expected one, as {' and '.join(given.keys() - set(missing))} "
-            "is given"
+            f"{missing[0]}: got None beside another of the three, expected one of each or none"
         )
     options: dict[str, Any] = {
         "local_device_ids": local_device_ids,
@@ -84,14 +85,17 @@ def start_processes(
             )
         if not isinstance(process_id, int) or not 0 <= process_id < num_processes:
             raise ValueError(
-                f"process_id: got {process_id!r}, expected 0 … {num_processes - 1}, "
-                f"below num_processes"
+                f"process_id: got {process_id!r}, expected an integer below num_processes, "
+                f"0 … {num_processes - 1}"
             )
         options |= given | {"cluster_detection_method": "deactivate"}
         if host in LOOPBACK:
             options["coordinator_bind_address"] = coordinator_address
     if jax.distributed.is_initialized():
         raise RuntimeError("start_processes: got a second call, expected one in each process")
+    slow = threading.Timer(start_seconds, _say_that_some_are_missing, (start_seconds,))
+    slow.daemon = True
+    slow.start()
     try:
         jax.distributed.initialize(**options)
     except ValueError as error:
@@ -99,6 +103,18 @@ def start_processes(
             f"coordinator_address: got None outside of SLURM and TPU pods ({error}), expected "
             "HOST:PORT of the first process, with num_processes and process_id"
         ) from error
+    finally:
+        slow.cancel()
+
+
+def _say_that_some_are_missing(seconds: int) -> None:
+    # Said here, for what JAX says before it aborts the process does not tell this case.
+    os.write(
+        2,
+        f"\nstart_processes: not all processes have joined within {seconds} s: was each of them "
+        "started, with the same address and number, and does the first one's address lead to "
+        "it?\n".encode(),
+    )
 
 
 def _checked_host(address: str) -> str:

@@ -74,13 +74,16 @@ def run(folder: str, steps: int, hidden: int = 1, dies_at: int = -1, stops_at: i
     begun = 0
     if restored is not None:
         state, begun = restored.state, restored.step
-    train_step = make_train_step_over(shardings, loss_with(data_parallel(mesh)), OPTIMIZER)
+    loss = loss_with(data_parallel(mesh))
+    train_step = make_train_step_over(mesh, shardings, loss, OPTIMIZER)
     try:
         train(
             state,
             train_step,
             batch_at,
             total_steps=steps,
+            evaluate=lambda state: {"step": float(state.step)},
+            evaluate_every=3,
             checkpoint_every=2,
             batches_ahead=0,
             checkpoints=checkpoints,
