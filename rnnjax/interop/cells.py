@@ -4,7 +4,7 @@ Frameworks stack or name the gates of a cell in ways of their own. A `Cell` says
 are, of which shapes, and which fields of our records they make.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax.interop.network import Network, check_network, directions_of_layers
+from rnnjax.layers.bidirectional import BidirectionalParams, Merge
 from rnnjax.layers.deep import Layer
 from rnnjax.recurrences.protocol import Params, Recurrence
 
@@ -148,9 +149,25 @@ def cells_of_layers(
     return described
 
 
-def network_of_one(cell: Cell, params: Params) -> Network:
-    """A network of one layer in one direction."""
-    return Network((Layer(cell.recurrence),), (params,))
+def network_of_cells(
+    name: str, parts: Sequence[tuple[Sequence[tuple[Cell, Params]], Merge]]
+) -> Network:
+    """The network of cells that were read.
+
+    Args:
+        name: What an error calls all of their arrays.
+        parts: Of each layer, bottom first, one cell or two, with parameters, and their merge.
+
+    Raises:
+        TypeError: The parameters are not of one dtype.
+    """
+    layers, records = [], []
+    for cells, merge in parts:
+        layers.append(Layer(*(cell.recurrence for cell, _ in cells), merge=merge))
+        of_cells = [params for _, params in cells]
+        records.append(BidirectionalParams(*of_cells) if len(of_cells) == 2 else of_cells[0])
+    check_dtypes(name, {leaf.dtype for leaf in jax.tree.leaves(records)})
+    return Network(tuple(layers), tuple(records))
 
 
 def check_dtypes(name: str, dtypes: set[Any]) -> None:

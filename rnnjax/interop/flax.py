@@ -35,7 +35,7 @@ from rnnjax.interop.cells import (
     Cell,
     cell_of_one_layer,
     cells_of_layers,
-    network_of_one,
+    network_of_cells,
     read_cell,
     split_gates,
     stack_gates,
@@ -43,8 +43,7 @@ from rnnjax.interop.cells import (
 )
 from rnnjax.interop.conv_lstm import conv_lstm_cell
 from rnnjax.interop.network import Network
-from rnnjax.layers.bidirectional import BidirectionalParams, Merge, add, concatenate, multiply
-from rnnjax.layers.deep import Layer
+from rnnjax.layers.bidirectional import Merge, add, concatenate, multiply
 from rnnjax.recurrences.elman import ElmanParams, elman, elman_relu
 from rnnjax.recurrences.gru import GRUParams, gru
 from rnnjax.recurrences.lstm import LSTMParams, lstm
@@ -312,7 +311,7 @@ def _from_module(
     parts = _parts(api, "module", module, ())
     if not parts:
         raise ValueError("module: got no recurrent layer, expected at least one")
-    layers, params = [], []
+    read = []
     for directions, merge in parts:
         expected = reverse and len(parts) == 1
         if len(directions) == 1 and directions[0].reverse != expected:
@@ -321,19 +320,13 @@ def _from_module(
                 f"{directions[0].reverse}, expected {expected}; an RNN that is reversed is read "
                 "alone, with reverse=True, and run with reverse=True"
             )
-        read = []
+        of_layer = []
         for direction in directions:
             name = f"weights of {direction.name}"
             cell = _cell(cells, _described(api, cells, direction), spatial_shape)
-            params_of_cell = read_cell(name, cell, _flattened(name, weights_of(direction)))
-            read.append((cell.recurrence, params_of_cell))
-        if len(read) == 1:
-            layers.append(Layer(read[0][0]))
-            params.append(read[0][1])
-        else:
-            layers.append(Layer(read[0][0], read[1][0], merge))
-            params.append(BidirectionalParams(read[0][1], read[1][1]))
-    return Network(tuple(layers), tuple(params))
+            of_layer.append((cell, read_cell(name, cell, _flattened(name, weights_of(direction)))))
+        read.append((of_layer, merge))
+    return network_of_cells("weights of module", read)
 
 
 def _parts(
@@ -424,7 +417,7 @@ def _from_arrays(
     spatial_axes = np.ndim(values["ih.kernel"]) - 2 if "ih.kernel" in values else 2
     described = _Described(kind, activation, "hn.bias" in values, spatial_axes)
     cell = _cell(cells, described, spatial_shape)
-    return network_of_one(cell, read_cell(name, cell, values))
+    return network_of_cells(name, [([(cell, read_cell(name, cell, values))], concatenate)])
 
 
 def _to_arrays(cells: tuple[Cell, ...], kind: str, network: Network) -> dict[str, Any]:

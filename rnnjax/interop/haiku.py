@@ -23,6 +23,7 @@ from rnnjax.interop.cells import (
     Arrays,
     Cell,
     cells_of_layers,
+    network_of_cells,
     read_cell,
     reorder_gates,
     split_gates,
@@ -31,7 +32,7 @@ from rnnjax.interop.cells import (
 )
 from rnnjax.interop.conv_lstm import conv_lstm_cell, one
 from rnnjax.interop.network import Network
-from rnnjax.layers.deep import Layer
+from rnnjax.layers.bidirectional import concatenate
 from rnnjax.recurrences.elman import ElmanParams, elman_relu
 from rnnjax.recurrences.gru_reset_before import GRUResetBeforeParams, gru_reset_before
 from rnnjax.recurrences.lstm import LSTMParams, lstm
@@ -62,15 +63,14 @@ def from_haiku_params(
     _check_cores(cores)
     if not isinstance(params, Mapping):
         raise TypeError(f"params: got {type(params).__name__}, expected a mapping of modules")
-    layers, records = [], []
+    parts = []
     for path, kind in cores.items():
         cell = _CELLS[kind]
         if kind in _CONV_AXES:
             cell = conv_lstm_cell(kind, _CONV_AXES[kind], _CONV_NAMES, spatial_shape)
-        values = _arrays_of(path, params)
-        layers.append(Layer(cell.recurrence))
-        records.append(read_cell(f"params.{path}", cell, values))
-    return Network(tuple(layers), tuple(records))
+        record = read_cell(f"params.{path}", cell, _arrays_of(path, params))
+        parts.append(([(cell, record)], concatenate))
+    return network_of_cells("params", parts)
 
 
 def to_haiku_params(cores: Mapping[str, str], network: Network) -> dict[str, dict[str, np.ndarray]]:

@@ -27,13 +27,13 @@ from rnnjax.interop.cells import (
     Arrays,
     Cell,
     cells_of_layers,
+    network_of_cells,
     read_cell,
     reorder_gates,
     write_cell,
 )
 from rnnjax.interop.network import Network
 from rnnjax.layers.bidirectional import (
-    BidirectionalParams,
     Merge,
     add,
     average,
@@ -322,17 +322,14 @@ def _network(name: str, parts: list[_Part], weights: Sequence[Any], reverse: boo
         raise ValueError(f"{name}: got {len(weights)} arrays of weights, expected {count}: {keys}")
     remaining = iter(weights)
 
-    def params(direction: _Direction) -> Params:
+    def read(direction: _Direction) -> tuple[Cell, Params]:
         values = {key: next(remaining) for key in direction.keys}
-        return read_cell(direction.name, direction.cell, values)
+        return direction.cell, read_cell(direction.name, direction.cell, values)
 
-    layers, records = [], []
-    for part in parts:
-        of_layer = [params(direction) for direction in part.directions]
-        recurrences = [direction.cell.recurrence for direction in part.directions]
-        layers.append(Layer(*recurrences, merge=part.merge))
-        records.append(BidirectionalParams(*of_layer) if len(of_layer) == 2 else of_layer[0])
-    return Network(tuple(layers), tuple(records))
+    read_parts = [
+        ([read(direction) for direction in part.directions], part.merge) for part in parts
+    ]
+    return network_of_cells(name, read_parts)
 
 
 def _written(
@@ -360,17 +357,22 @@ def _written(
 def _layer_of_keras(
     keras: Any, layer: Layer, directions: tuple[tuple[Cell, str, Params], ...], reverse: bool
 ) -> Any:
-    built = [
-        getattr(keras.layers, cell.kind)(
-            params.w_h.shape[0],
-            return_sequences=True,
-            zero_output_for_mask=True,
-            go_backwards=reverse or index == 1,
-            dtype=params.w_h.dtype.name,
-            **_OPTIONS.get(cell.recurrence, {}),
+    built = []
+    for index, (cell, _, params) in enumerate(directions):
+        options = _OPTIONS.get(cell.recurrence, {})
+        if params.w_h.dtype.itemsize < 4:
+            # Building draws, and orthogonal weights cannot be drawn in half precision.
+            options = options | {"recurrent_initializer": "glorot_uniform"}
+        built.append(
+            getattr(keras.layers, cell.kind)(
+                params.w_h.shape[0],
+                return_sequences=True,
+                zero_output_for_mask=True,
+                go_backwards=reverse or index == 1,
+                dtype=params.w_h.dtype.name,
+                **options,
+            )
         )
-        for index, (cell, _, params) in enumerate(directions)
-    ]
     if len(built) == 1:
         return built[0]
     forward, backward = built

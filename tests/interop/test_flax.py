@@ -269,15 +269,16 @@ def network_of(name: str, dtype: str = "float32", **options: Any) -> Network:
 
 def with_zeros(name: str, network: Network) -> Network:
     """Parameters that this cell of Flax can hold: no bias or peephole that it does not have."""
-    record = jax.tree.map(np.array, network.params[0])
+    (record,) = network.params
+    fields = {field: np.array(array) for field, array in record._asdict().items()}
     if isinstance(record, GRUParams):
         if name == "MGUCell":  # whose r is z
-            for array in record:
+            for array in fields.values():
                 array[..., :H] = array[..., H : 2 * H]
-        record.b_h[: 3 * H if name == "GRUCell of nnx" else 2 * H] = 0
+        fields["b_h"][: 3 * H if name == "GRUCell of nnx" else 2 * H] = 0
     if name == "ConvLSTMCell":
-        record.peepholes[...] = 0
-    return Network(network.layers, (jax.tree.map(jnp.asarray, record),))
+        fields["peepholes"][...] = 0
+    return Network(network.layers, (type(record)(**jax.tree.map(jnp.asarray, fields)),))
 
 
 KINDS = [
@@ -339,7 +340,9 @@ def test_biases_that_flax_has_once_are_added():
 @pytest.mark.parametrize(("kind", "name", "options"), KINDS)
 def test_states_and_variables_are_those_of_live_cells(kind, name, options):
     """Names and shapes; what they compute is compared above."""
-    activation = {"activation_fn": jax.nn.relu} if "activation" in options else {}
+    activation: dict[str, Any] = {}
+    if "activation" in options:
+        activation["activation_fn"] = jax.nn.relu
     one = cell(getattr(nnx, kind), **activation)
     network = from_nnx(one)
     assert network.layers == (Layer(REGISTRY[name]),)
@@ -399,6 +402,12 @@ def mixed(dtype: str) -> Any:
 
 CONV = linen.ConvLSTMCell(H, (3,))
 BACKWARD = nnx.RNN(cell(), reverse=True)
+OF_TWO_DTYPES = nnx.Sequential(
+    nnx.RNN(cell()), nnx.RNN(cell(nnx.GRUCell, H, param_dtype=jnp.float16))
+)
+NOT_A_CELL: Any = nnx.RNN(cell())
+NOT_VARIABLES: Any = 1
+NOT_A_NETWORK: Any = ()
 
 
 @pytest.mark.parametrize(
@@ -408,12 +417,17 @@ BACKWARD = nnx.RNN(cell(), reverse=True)
         (lambda: from_nnx(linen.GRUCell(H)), TypeError, "got GRUCell, expected .* of flax.nnx"),
         (lambda: from_nnx(nnx.Sequential()), ValueError, "no recurrent layer"),
         (lambda: from_nnx(nnx.Sequential(cell())), TypeError, r"layers\[0\]: got SimpleCell, exp"),
-        (lambda: from_nnx(nnx.RNN(nnx.RNN(cell()))), TypeError, r"module.cell: got RNN"),
+        (lambda: from_nnx(nnx.RNN(NOT_A_CELL)), TypeError, r"module.cell: got RNN"),
         (lambda: from_nnx(cell(activation_fn=jax.nn.silu)), ValueError, "activation_fn.*tanh or r"),
         (lambda: from_nnx(cell(nnx.GRUCell, activation_fn=jax.nn.relu)), ValueError, "ted tanh$"),
         (lambda: from_nnx(cell(nnx.GRUCell, gate_fn=jax.nn.relu)), ValueError, "gate_fn .*sigmoid"),
         (lambda: from_nnx(cell(residual=True)), ValueError, "residual=True, expected False; add"),
         (lambda: from_nnx(mixed("float16")), TypeError, "module: got arrays of float16, float32"),
+        (
+            lambda: from_nnx(OF_TWO_DTYPES),
+            TypeError,
+            "weights of module: got arrays of float16, fl",
+        ),
         (lambda: from_nnx(BACKWARD), ValueError, "module.cell: got .* reverse=True, expected Fal"),
         (lambda: from_nnx(cell(), reverse=True), ValueError, "reverse=False, expected True"),
         (
@@ -426,7 +440,11 @@ BACKWARD = nnx.RNN(cell(), reverse=True)
             ValueError,
             r"variables: got \[\], expected a m",
         ),
-        (lambda: from_linen(linen.GRUCell(H), 1), ValueError, "variables: got int, expected a m"),
+        (
+            lambda: from_linen(linen.GRUCell(H), NOT_VARIABLES),
+            ValueError,
+            "variables: got int, expected a m",
+        ),
         (
             lambda: from_linen(linen.RNN(linen.GRUCell(H)), {"params": {"rnn": {}}}),
             ValueError,
@@ -537,7 +555,7 @@ TWO_WAYS = Network(
 @pytest.mark.parametrize(
     ("write", "error", "text"),
     [
-        (lambda: to_nnx(GRU.params), TypeError, "network: got tuple, expected a Network"),
+        (lambda: to_nnx(NOT_A_NETWORK), TypeError, "network: got tuple, expected a Network"),
         (lambda: to_nnx(GRU), ValueError, r"network.0.b_h\[2H:\]: got some that are not zero"),
         (
             lambda: to_nnx(network_of("sru")),

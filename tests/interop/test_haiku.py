@@ -135,6 +135,7 @@ def test_images_out_and_in_again(kind, name, spatial_shape):
 
 WRITTEN = to_haiku_params(CORES, network_of("elman_relu", "gru_reset_before", "lstm"))
 LSTM = {"lstm": "LSTM"}
+DOUBLE = to_haiku_params(LSTM, network_of("lstm", dtype="float64"))
 
 
 def with_array(module: str, name: str, array: Any) -> Any:
@@ -170,6 +171,12 @@ def with_array(module: str, name: str, array: Any) -> Any:
             r"params.lstm.linear.w: got shape \(4, 9\), expected \(R, 4H\) in LSTM",
         ),
         (LSTM, with_array("lstm/linear", "w", np.ones((4, 8))), TypeError, "float32, float64, exp"),
+        (
+            CORES,
+            WRITTEN | DOUBLE,
+            TypeError,
+            "params: got arrays of float32, float64, expected one",
+        ),
         (LSTM, with_array("lstm/linear", "w", "text"), TypeError, "linear.w: got dtype <U4"),
         (
             {"lstm": "Conv1DLSTM"},
