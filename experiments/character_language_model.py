@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ from rnnjax.decoding.sampling import check_sampling
 from rnnjax.layers.checks import check_size
 from rnnjax.models.language_model import (
     LanguageModelConfig,
+    LanguageModelParams,
     init_language_model,
     initial_state,
     language_model_loss,
@@ -46,11 +47,12 @@ from rnnjax.text.streams import TokenStreams, evaluation_windows, lay_out, windo
 from rnnjax.text.vocabulary import BEGIN, Vocabulary, from_counts, from_json
 from rnnjax.training.files import replace_text
 from rnnjax.training.fingerprint import fingerprint
+from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
+from rnnjax.training.optimizer_links import averaged_params
+from rnnjax.training.precision import PrecisionPolicy
+from rnnjax.training.run_folder import RunFolder, open_run_folder, read_config
 from rnnjax.training.step import TrainState, initial_train_state, make_train_step
-
-if TYPE_CHECKING:
-    from rnnjax.training.run_folder import RunFolder
 
 RUN = Path("runs/character_language_model")
 METRIC = "bits_per_character"
@@ -102,15 +104,15 @@ class Train:
             shows in seconds that everything runs, "full" is the long run.
         data: Where the text comes from.
         model: What the network is made of.
-        optimizer: Adam with warm-up, decay and clipping by the global norm.
+        precision: In which dtypes it is trained and used.
+        optimizer: The algorithm, clipping, warm-up and decay.
+        loop: What happens between steps.
         batch_size: B, streams read side by side.
         window: T, steps of a window of truncated BPTT.
         seed: Of parameters and of the sample.
-        evaluate_every: Steps between evaluations on validation text.
         evaluation_characters: How much validation text an evaluation reads (the report at the end
             reads the whole test text).
-        checkpoint_every: Steps between checkpoints.
-        log_every: Steps between logged metrics.
+        parameter_norms: Whether the norm of each parameter and of its gradient are logged.
         xz: Whether the report compresses the corpus with xz, which takes some ten seconds.
         sample_length: Characters of the sample at the end.
         temperature: Of the sample at the end.
@@ -120,14 +122,16 @@ class Train:
     preset: Literal["demo", "smoke", "full"] = "demo"
     data: Data = Data()
     model: Model = Model()
+    precision: PrecisionPolicy = field(default_factory=PrecisionPolicy)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: LoopConfig(log_every=20)
+    )
     batch_size: int = 32
     window: int = 64
     seed: int = 0
-    evaluate_every: int = 200
     evaluation_characters: int = 50_000
-    checkpoint_every: int = 200
-    log_every: int = 20
+    parameter_norms: bool = False
     xz: bool = True
     sample_length: int = 600
     temperature: float = 0.8
@@ -186,12 +190,10 @@ PRESETS = {
         optimizer=OptimizerConfig(
             learning_rate=1e-2, warmup_steps=5, total_steps=20, clip_norm=20.0
         ),
+        loop=LoopConfig(evaluate_every=10, checkpoint_every=10, log_every=5),
         batch_size=8,
         window=16,
-        evaluate_every=10,
         evaluation_characters=2_000,
-        checkpoint_every=10,
-        log_every=5,
         xz=False,
         sample_length=80,
     ),
@@ -202,11 +204,10 @@ PRESETS = {
         optimizer=OptimizerConfig(
             learning_rate=2e-3, warmup_steps=200, total_steps=20_000, clip_norm=20.0
         ),
+        loop=LoopConfig(evaluate_every=500, checkpoint_every=500, log_every=20),
         batch_size=64,
         window=128,
-        evaluate_every=500,
         evaluation_characters=250_000,
-        checkpoint_every=500,
     ),
 }
 
@@ -226,15 +227,7 @@ def check(config: Train) -> None:
     Raises:
         ValueError: A number is below one, the temperature below zero, or the plan is unknown.
     """
-    for name in (
-        "batch_size",
-        "window",
-        "evaluate_every",
-        "evaluation_characters",
-        "checkpoint_every",
-        "log_every",
-        "sample_length",
-    ):
+    for name in ("batch_size", "window", "evaluation_characters", "sample_length"):
         check_size(name, getattr(config, name))
     check_sampling(config.temperature, None, None, None)
     if config.model.plan not in ("auto", *PLANS):
@@ -263,10 +256,18 @@ def load_corpus(data: Data) -> Corpus:
     return Corpus(**texts, vocabulary=vocabulary)
 
 
-def model_config(model: Model, vocabulary: Vocabulary) -> LanguageModelConfig:
+def model_config(config: Train, vocabulary: Vocabulary) -> LanguageModelConfig:
     """The model's own record."""
+    model, precision = config.model, config.precision
     return LanguageModelConfig(
-        len(vocabulary), model.recurrence, model.hidden_sizes, model.embedding_size
+        len(vocabulary),
+        model.recurrence,
+        model.hidden_sizes,
+        model.embedding_size,
+        dtype=precision.parameter,
+        compute_dtype=precision.compute,
+        output_dtype=precision.output,
+        accumulation_dtype=precision.accumulation,
     )
 
 
@@ -300,7 +301,16 @@ def new_state(config: Train, model: LanguageModelConfig) -> TrainState:
     key_params, key = jax.random.split(jax.random.key(config.seed))
     params = init_language_model(key_params, model)
     memory = initial_state(model, params, (config.batch_size,))
-    return initial_train_state(params, build_optimizer(config.optimizer), memory, key)
+    optimizer, loss_scale = build_optimizer(config.optimizer), config.precision.loss_scale()
+    return initial_train_state(params, optimizer, memory, key, loss_scale)
+
+
+def params_to_use(config: Train, state: TrainState) -> LanguageModelParams:
+    """Of the state, the moving average if the optimiser keeps one, else the parameters."""
+    decay = config.optimizer.average_decay
+    if decay is None:
+        return state.params
+    return averaged_params(decay, state.params, state.optimizer_state)
 
 
 def beginning(texts: list[str], characters: int) -> list[str]:
@@ -349,18 +359,14 @@ def train(config: Train) -> dict[str, Any]:
     Returns:
         The report that is also in `report.json` of the run folder.
     """
-    from rnnjax.training.checkpoints import Checkpoints
-    from rnnjax.training.loop import train as train_loop
-    from rnnjax.training.metrics import MetricLogger
-    from rnnjax.training.progress import make_progress
-    from rnnjax.training.run_folder import open_run_folder
+    from rnnjax.training.runs import train_in_folder
 
     check(config)
     corpus = load_corpus(config.data)
     made_of = run_fingerprint(config, corpus)
     corpus = corpus._replace(validation=beginning(corpus.validation, config.evaluation_characters))
     vocabulary = corpus.vocabulary
-    model = model_config(config.model, vocabulary)
+    model = model_config(config, vocabulary)
     plan = config.model.plan
     streams = streams_of(corpus.train, vocabulary, config.batch_size)
     epoch = windows_per_epoch(streams, config.window)
@@ -371,7 +377,6 @@ def train(config: Train) -> dict[str, Any]:
 
     with open_run_folder(config.run, config, may_differ=MAY_DIFFER, fingerprint=made_of) as run:
         replace_text(run.path / "vocabulary.json", vocabulary.to_json())
-        checkpoints = Checkpoints(run.checkpoints, keep_last=2, keep_best=1, best_metric=METRIC)
         state = new_state(config, model)
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         characters = sum(map(len, corpus.train))
@@ -381,39 +386,25 @@ def train(config: Train) -> dict[str, Any]:
             f"{total:,} steps of {config.batch_size} × {config.window}, "
             f"{total / epoch:.2f} times through the text"
         )
-        restored = checkpoints.restore_latest(state, metadata)
-        if restored is not None:
-            for damage in restored.damaged:
-                _say(
-                    f"checkpoint {damage.name} is damaged ({damage.reason}); an earlier one serves"
-                )
-            _say(f"resuming from step {restored.step:,} ({restored.path})")
-            state = restored.state
-        start = int(state.step)
-        loss = partial(language_model_loss, model, plan=plan)
-        with (
-            MetricLogger(run.path, start) as logger,
-            make_progress(
-                total, items_per_step=config.batch_size * config.window, unit="characters"
-            ) as progress,
-        ):
-            result = train_loop(
-                state,
-                make_train_step(loss, build_optimizer(config.optimizer)),
-                lambda step: window(streams, step, config.window),
-                total_steps=total,
-                evaluate=lambda state: evaluate(state.params),
-                evaluate_every=config.evaluate_every,
-                checkpoint_every=config.checkpoint_every,
-                log_every=config.log_every,
-                checkpoints=checkpoints,
-                logger=logger,
-                progress=progress,
-                metadata=metadata,
-            )
-        best = checkpoints.restore_best(result.state, metadata)
-        assert best is not None  # the last step is always evaluated and saved
-        return report(config, model, corpus, best.state.params, best.step, run)
+        trained = train_in_folder(
+            run,
+            state,
+            make_train_step(
+                partial(language_model_loss, model, plan=plan),
+                build_optimizer(config.optimizer),
+                parameter_norms=config.parameter_norms,
+            ),
+            lambda step: window(streams, step, config.window),
+            total_steps=total,
+            evaluate=lambda state: evaluate(params_to_use(config, state)),
+            metric=METRIC,
+            loop=config.loop,
+            metadata=metadata,
+            items_per_step=config.batch_size * config.window,
+            unit="characters",
+        )
+        best = trained.best
+        return report(config, model, corpus, params_to_use(config, best.state), best.step, run)
 
 
 def report(
@@ -422,7 +413,7 @@ def report(
     corpus: Corpus,
     params: Any,
     step: int,
-    run: "RunFolder",
+    run: RunFolder,
 ) -> dict[str, Any]:
     """Score the whole test text beside the baselines, draw the curves, write a sample."""
     from rnnjax.training.plots import plot_training
@@ -574,15 +565,9 @@ def load_trained(run: Path) -> Trained:
 
     if not (run / "config.json").exists() or not (run / "vocabulary.json").exists():
         raise FileNotFoundError(f"run: got {run}, expected the folder of a run of `train`")
-    stored = json.loads((run / "config.json").read_text("utf-8"))
-    config = Train(
-        model=Model(**stored["model"] | {"hidden_sizes": tuple(stored["model"]["hidden_sizes"])}),
-        optimizer=OptimizerConfig(**stored["optimizer"]),
-        batch_size=stored["batch_size"],
-        seed=stored["seed"],
-    )
+    config = read_config(run, Train)
     vocabulary = from_json((run / "vocabulary.json").read_text("utf-8"))
-    model = model_config(config.model, vocabulary)
+    model = model_config(config, vocabulary)
     checkpoints = Checkpoints(run / "checkpoints", keep_best=1, best_metric=METRIC)
     template, metadata = new_state(config, model), checkpoint_metadata(model, vocabulary)
     restored = checkpoints.restore_best(template, metadata) or checkpoints.restore_latest(
@@ -590,7 +575,7 @@ def load_trained(run: Path) -> Trained:
     )
     if restored is None:
         raise FileNotFoundError(f"run: got {run} without a checkpoint, expected at least one")
-    return Trained(model, restored.state.params, vocabulary)
+    return Trained(model, params_to_use(config, restored.state), vocabulary)
 
 
 def sample(config: Sample) -> list[str]:
@@ -669,31 +654,22 @@ def parse(arguments: list[str]) -> Train | Sample | Score:
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     from experiments.data.package_files import DataMismatch, DataUnavailable
-    from rnnjax.training.checkpoints import DamagedCheckpointError, ForeignCheckpointError
-    from rnnjax.training.loop import Interrupted
+    from rnnjax.training.loop import DivergedError, Interrupted
 
-    expected = (
-        ValueError,
-        FileNotFoundError,
-        DataUnavailable,
-        DataMismatch,
-        DamagedCheckpointError,
-        ForeignCheckpointError,
-    )
     try:
         yield
     except Interrupted as interrupted:
         _say(f"{interrupted}; run the same command to go on")
         sys.exit(interrupted.exit_status)
-    except expected as error:
-        _say(f"error: {error}")
+    except (ValueError, OSError, DivergedError, DataUnavailable, DataMismatch) as error:
+        _say("; ".join([f"error: {error}", *getattr(error, "__notes__", ())]))
         sys.exit(2)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line."""
-    config = parse(sys.argv[1:] if arguments is None else arguments)
     with _one_line_errors():
+        config = parse(sys.argv[1:] if arguments is None else arguments)
         if isinstance(config, Train):
             train(config)
         elif isinstance(config, Sample):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import jax
 
@@ -21,6 +21,7 @@ from rnnjax.training.versions import installed_versions
 
 CONFIG, RECORD, LOCK = "config.json", "run.json", "lock"
 _ABSENT = "absent"
+C = TypeVar("C")
 
 
 class RunFolderError(ValueError):
@@ -142,6 +143,52 @@ def resolved_config(config: Any) -> dict[str, Any]:
         return json.loads(json.dumps(dict(config), default=_path_as_text, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValueError(f"config: {error}, expected JSON values and paths") from None
+
+
+def config_of(kind: type[C], fields: Mapping[str, Any]) -> C:
+    """The dataclass that `resolved_config` made these JSON values of; its checks are made again.
+
+    Raises:
+        ValueError: a field is unknown or missing, or a value is refused by the dataclass.
+    """
+    return _built(kind, fields, "")
+
+
+def read_config(folder: Path, kind: type[C]) -> C:
+    """The config that the run of a folder was made with.
+
+    Raises:
+        FileNotFoundError: there is no run in the folder.
+        RunFolderError: it cannot be read.
+        ValueError: as `config_of`.
+    """
+    return config_of(kind, _read_config(folder))
+
+
+def _built(kind: Any, fields: Mapping[str, Any], prefix: str) -> Any:
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = [f"{prefix}{name}" for name in fields if name not in known]
+    if unknown:
+        raise ValueError(f"config: got unknown {', '.join(unknown)}, expected {', '.join(known)}")
+    hints = get_type_hints(kind)
+    values = {
+        name: _value(hints[name], value, f"{prefix}{name}.") for name, value in fields.items()
+    }
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"config: {error}, expected a value of each field") from None
+
+
+def _value(hint: Any, value: Any, prefix: str) -> Any:
+    """What JSON has no word for is told by the type of the field."""
+    kinds = (hint, *get_args(hint))
+    if isinstance(value, Mapping):
+        records = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
+        return _built(records[0], value, prefix) if records else dict(value)
+    if isinstance(value, list):
+        return tuple(value)
+    return Path(value) if isinstance(value, str) and Path in kinds else value
 
 
 def _path_as_text(value: object) -> str:

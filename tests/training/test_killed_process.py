@@ -1,70 +1,25 @@
-"""The whole package in one real process, killed in every way and started again."""
+"""The whole package in one real process, killed in every way and at any time, and started again."""
 
 import json
+import multiprocessing
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from support import killed_run
 
-RUN = """
-import hashlib, sys
-from pathlib import Path
-import jax, jax.numpy as jnp, numpy as np
-from rnnjax.training.checkpoints import Checkpoints
-from rnnjax.training.loop import Interrupted, train
-from rnnjax.training.metrics import MetricLogger
-from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
-from rnnjax.training.progress import make_progress
-from rnnjax.training.run_folder import open_run_folder
-from rnnjax.training.step import initial_train_state, make_train_step
-
-STEPS = 400
-
-def loss_function(params, memory, batch, key):
-    h = jnp.tanh(memory @ params["w"] + batch)
-    noise = 0.01 * jax.random.normal(key, h.shape)
-    return jnp.mean(jnp.square(h - 0.5 + noise)), (h, {})
-
-def batch_at(step):
-    return np.random.default_rng(step).normal(size=(4, 8)).astype(np.float32)
-
-def evaluate(state):
-    return {"loss": float(jnp.sum(jnp.square(state.params["w"])))}
-
-config = OptimizerConfig(1e-2, "cosine", 20, STEPS)
-optimizer = build_optimizer(config)
-state = initial_train_state(
-    {"w": 0.1 * jnp.ones((8, 8))}, optimizer, jnp.zeros((4, 8)), jax.random.key(0)
-)
-with open_run_folder(Path(sys.argv[1]), config) as run:
-    checkpoints = Checkpoints(run.checkpoints, 2, 1, "loss")
-    restored = checkpoints.restore_latest(state)
-    start = 0
-    if restored is not None:
-        assert not restored.damaged, restored.damaged
-        state, start = restored.state, restored.step
-    with MetricLogger(run.path, start) as logger, make_progress(STEPS) as progress:
-        try:
-            result = train(
-                state, make_train_step(loss_function, optimizer), batch_at, total_steps=STEPS,
-                evaluate=evaluate, evaluate_every=25, checkpoint_every=10, log_every=5,
-                checkpoints=checkpoints, logger=logger, progress=progress,
-            )
-        except Interrupted as interruption:
-            print(interruption)
-            sys.exit(interruption.exit_status)
-leaves = jax.tree.leaves(result.state._replace(key=jax.random.key_data(result.state.key)))
-print(hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest())
-"""
+SCRIPT = Path(killed_run.__file__)
 
 
-def start(folder):
+def start(folder, steps):
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", RUN, str(folder)],
+        [sys.executable, "-W", "error", str(SCRIPT), str(folder), str(steps)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -77,6 +32,11 @@ def lines_in(folder):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def wait_for_lines(process, folder, lines):
+    while process.poll() is None and lines_in(folder) < lines:
+        time.sleep(0.002)
+
+
 def outcome(process):
     output, errors = process.communicate()
     return process.returncode, output, errors
@@ -84,43 +44,92 @@ def outcome(process):
 
 def without_times(folder):
     records = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [
-        {name: value for name, value in record.items() if name != "train/steps_per_second"}
-        for record in records
-    ]
+    times = ("train/steps_per_second", "train/waiting_for_data")
+    return [{name: value for name, value in r.items() if name not in times} for r in records]
+
+
+def held_out(folder):
+    return [record for record in without_times(folder) if "held_out/loss" in record]
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
+    """Processes forked from one that has imported everything, for that takes longest."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["support.killed_run"])
+    moments = random.Random(0)
+
+    def run(folder, lines=None):
+        process = context.Process(target=killed_run.main, args=(folder, 60))
+        process.start()
+        while lines is not None and process.is_alive() and lines_in(folder) < lines:
+            time.sleep(0.002)
+        if lines is not None:
+            time.sleep(moments.uniform(0, 0.02))
+            process.kill()
+        process.join()
+        return process.exitcode
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run(whole) == 0
+    assert run(killed, lines=6) == -signal.SIGKILL
+    assert not (killed / "digest").exists()
+    assert run(killed) == 0
+    assert (killed / "digest").read_text() == (whole / "digest").read_text()
+    assert held_out(killed) == held_out(whole)
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_bit_equal(tmp_path):
-    status, expected, errors = outcome(start(tmp_path / "whole"))
+def test_a_run_killed_at_random_times_ends_bit_equal(tmp_path):
+    steps, moments = 2000, random.Random()
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process, began = start(whole, steps), time.monotonic()
+    wait_for_lines(process, whole, 1)
+    starting = time.monotonic() - began
+    status, expected, errors = outcome(process)
     assert status == 0, errors
-    killed, interrupted_at = tmp_path / "killed", set()
+    training = time.monotonic() - began - starting
+    delays = []
+    for kill in range(12):
+        process = start(killed, steps)
+        if kill % 6 == 0:  # Before anything is trained, most likely.
+            delays.append(moments.uniform(0, starting))
+        else:
+            wait_for_lines(process, killed, lines_in(killed) + 1)
+            delays.append(moments.uniform(0, training / 16))
+        time.sleep(delays[-1])
+        process.kill()
+        status, _, errors = outcome(process)
+        assert status == -signal.SIGKILL, (delays, errors)
+    status, output, errors = outcome(start(killed, steps))
+    assert status == 0, (delays, errors)
+    assert output == expected, delays
+    assert held_out(killed) == held_out(whole), delays
+
+
+@pytest.mark.slow
+def test_a_run_ended_by_every_signal_ends_bit_equal(tmp_path):
+    steps = 400
+    status, expected, errors = outcome(start(tmp_path / "whole", steps))
+    assert status == 0, errors
+    killed = tmp_path / "killed"
     for lines, number in (
         (3, signal.SIGKILL),
         (11, signal.SIGINT),
-        (22, signal.SIGKILL),
         (35, signal.SIGTERM),
         (50, signal.SIGKILL),
-        (63, signal.SIGKILL),
     ):
-        process = start(killed)
-        while process.poll() is None and lines_in(killed) < lines:
-            time.sleep(0.005)
+        process = start(killed, steps)
+        wait_for_lines(process, killed, lines)
         process.send_signal(number)
         status, output, errors = outcome(process)
         if number is signal.SIGKILL:
             assert status == -number, errors
         else:
             assert status == 128 + number, errors
-            report = re.fullmatch(r"interrupted by \w+ after step (\d+); saved .*\n", output)
-            assert report, output
-            interrupted_at.add(int(report[1]))
-    status, output, errors = outcome(start(killed))
+            assert re.fullmatch(r"interrupted by \w+ after step \d+; saved .*\n", output), output
+    status, output, errors = outcome(start(killed, steps))
     assert status == 0, errors
     assert output == expected
-    whole, resumed = without_times(tmp_path / "whole"), without_times(killed)
-    held_out = [r for r in whole if "held_out/loss" in r and r["step"] not in interrupted_at]
-    assert [
-        r for r in resumed if "held_out/loss" in r and r["step"] not in interrupted_at
-    ] == held_out
-    assert {r["step"] for r in whole} <= {r["step"] for r in resumed}
+    assert held_out(killed) == held_out(tmp_path / "whole")
+    whole_steps = {record["step"] for record in without_times(tmp_path / "whole")}
+    assert whole_steps <= {record["step"] for record in without_times(killed)}
