@@ -296,6 +296,12 @@ def summary(found: Sequence[Comparison]) -> str:
             f"- Share of the machine's rate at H ≥ {LARGE_HIDDEN} and B ≥ {LARGE_BATCH}: geometric "
             f"mean **{100 * mean:.0f} %**, least **{100 * least:.0f} %** ({place})."
         )
+    bounds = [c.ratio / c.share for c in plain if c.share is not None]
+    if bounds:
+        lines.append(
+            "- Had ours run at the machine's rate at every place, the first of these would be "
+            f"**{geometric_mean(bounds):.2f}**."
+        )
     return "\n".join([*lines, "", means_table(found)])
 
 
