@@ -247,6 +247,12 @@ def of_two_sizes() -> Network:
     return Network(network.layers, (both._replace(backward=backward),))
 
 
+def residual() -> Network:
+    square = jax.eval_shape(lambda: REGISTRY["elman"].init(jax.random.key(0), H, H))
+    record = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), square)
+    return Network((Layer(REGISTRY["elman"], residual=True),), (record,))
+
+
 LSTM = network_of("lstm", "concat")
 
 
@@ -265,6 +271,7 @@ LSTM = network_of("lstm", "concat")
             ValueError,
             "network.0: got the merge .*maximum.*, expected one of concatenate, add, average, mult",
         ),
+        (residual(), ValueError, "network.0: got a residual connection, expected none"),
         (of_two_sizes(), ValueError, "network.0: got directions of 2 and 3 units"),
         (
             Network((LSTM.layers[0],) * 2, LSTM.params * 2),

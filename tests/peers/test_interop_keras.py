@@ -210,6 +210,17 @@ def test_a_cell_is_one_layer(keras):
     assert from_keras(stacked).layers == (Layer(REGISTRY["gru"]), Layer(REGISTRY["lstm"]))
 
 
+def test_the_state_of_a_stateful_layer_is_left_behind(keras):
+    layer = keras.layers.LSTM(H, stateful=True, **SEQUENCES)
+    xs = np.random.default_rng(1).normal(size=(B, T, I)).astype(np.float32)
+    expected = layer(xs), layer(xs)
+    network = from_keras(layer)
+    carry, first = scan_deep(*network, jnp.moveaxis(xs, 1, 0), plan="reference")
+    _, second = scan_deep(*network, jnp.moveaxis(xs, 1, 0), carry, plan="reference")
+    for ys, of_keras in zip((first, second), expected, strict=True):
+        assert_close(jnp.moveaxis(ys, 0, 1), of_keras, "float32")
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 def test_weights_of_every_dtype_come_and_go_bit_by_bit(dtype, keras):
     with jax.enable_x64(True):
