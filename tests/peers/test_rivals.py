@@ -49,7 +49,7 @@ def test_values_are_ours(library, kind):
     tasks = [
         Sequences(recurrence, computation, 3, 8, 5, 6, kind)
         for recurrence in GATES
-        for computation in ("forward", "training")
+        for computation in (("forward", "training") if kind == "plain" else ("training",))
     ]
     left_out = {}
     with Processes(in_this_process) as processes:
