@@ -1,6 +1,7 @@
 from dataclasses import replace
 from math import sqrt
 
+import numpy as np
 import pytest
 
 from benchmarks.libraries.tasks import Product
@@ -194,7 +195,7 @@ def test_figures_say_the_ratios_and_the_names():
     assert [text.get_text() for text in forward.texts] == [" 0.9"]
     bars, lines = plot_generation(GENERATION).axes
     assert [text.get_text() for text in bars.texts] == [" 128/s", " 64/s"]
-    assert [list(line.get_ydata()) for line in lines.lines] == [[2.0], [1.0]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in lines.lines] == [[2.0], [1.0]]
 
 
 def test_report_says_how_each_library_is_used_and_when_and_where_it_ran():
