@@ -117,6 +117,10 @@ def test_score_ranks_what_was_seen_above_what_was_not(run, capsys):
             "error: window: got 0, expected an integer of at least 1",
         ),
         (
+            ["train", *SMALL, "--data.path={corpus}", "--run={tmp}", "--log-every=0"],
+            "error: log_every: got 0, expected an integer of at least 1",
+        ),
+        (
             ["train", *SMALL, "--data.path={corpus}", "--run={tmp}", "--model.plan=fast"],
             "error: plan: got 'fast', expected one of auto, reference",
         ),
@@ -135,11 +139,18 @@ def test_bad_input_is_one_line(arguments, message, run, corpus, tmp_path, capsys
 
 
 def test_unknown_flags_and_presets_are_refused(capsys):
-    for arguments in (["train", "--hiden-size=3"], ["train", "--preset=fast"], ["walk"]):
+    for arguments in (
+        ["train", "--hiden-size=3"],
+        ["train", "--preset=fast"],
+        ["walk"],
+        ["train", "--optimizer.clip-norm=0"],
+    ):
         with pytest.raises(SystemExit) as stopped:
             experiment.main(arguments)
         assert stopped.value.code == 2
-    assert "fast" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "fast" in errors
+    assert "clip_norm: got 0.0" in errors
 
 
 def test_help_shows_every_flag(capsys):
@@ -147,7 +158,15 @@ def test_help_shows_every_flag(capsys):
         experiment.main(["train", "--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for flag in ("--optimizer.clip-norm", "--data.source", "--model.plan", "--window", "--seed"):
+    for flag in (
+        "--optimizer.clip-norm",
+        "--data.source",
+        "--model.plan",
+        "--window",
+        "--seed",
+        "--patience",
+        "--precision.compute",
+    ):
         assert flag in text
 
 

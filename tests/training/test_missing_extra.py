@@ -13,7 +13,7 @@ def try_to_import(*names):
 
 EXTRAS = ("orbax", "tensorboard", "rich", "matplotlib")
 sys.modules |= dict.fromkeys(EXTRAS)
-for name in ("optimizer", "step", "loop", "run_folder", "fingerprint"):
+for name in ("optimizer", "step", "loop", "loop_config", "precision", "run_folder", "fingerprint"):
     importlib.import_module(f"rnnjax.training.{name}")
 try_to_import("checkpoints", "metrics", "progress", "plots")
 for name in EXTRAS:

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from rnnjax.training.optimizer import OptimizerConfig
-from rnnjax.training.run_folder import RunFolderError, open_run_folder
+from rnnjax.training.run_folder import RunFolderError, config_of, open_run_folder, read_config
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,28 @@ def test_a_field_added_or_dropped_is_a_difference(tmp_path):
         open_run_folder(tmp_path, {"b": 2}),
     ):
         pass
+
+
+def test_a_config_is_read_back_as_it_was(tmp_path):
+    config = RunConfig(16, Path("a b"), OptimizerConfig(clip_norm=None))
+    with open_run_folder(tmp_path, config):
+        pass
+    assert read_config(tmp_path, RunConfig) == config
+    with pytest.raises(FileNotFoundError):
+        read_config(tmp_path / "absent", RunConfig)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hiden_size": 3}, "config: got unknown hiden_size, expected hidden_size, data"),
+        ({"optimizer": {"speed": 1}}, "config: got unknown optimizer.speed, expected learning_r"),
+        ({"optimizer": {"clip_norm": 0}}, "clip_norm: got 0, expected"),
+    ],
+)
+def test_unknown_and_bad_fields_of_a_stored_config_are_refused(fields, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        config_of(RunConfig, fields)
 
 
 HOLDER = """
