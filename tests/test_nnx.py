@@ -367,13 +367,12 @@ def test_inputs_of_16_bits_give_outputs_of_16_bits_near_those_of_64(inputs, netw
         rnn,
         in_32(rnnjax.gru, jnp.bfloat16),
         modules.Bidirectional(rnn, elman, return_carry=True),
-        modules.DeepRNN(of_32, return_carry=True, plan="reference"),
         modules.DeepRNN(of_32, return_carry=True, plan="reference", dtype="bfloat16"),
     )
 
     def everything(low_modules):
         rounded = [module(low) for module in low_modules]
-        from_32 = [low_modules[i](low.astype(jnp.float32)) for i in (1, 4)]
+        from_32 = [low_modules[i](low.astype(jnp.float32)) for i in (1, 3)]
         kept, _ = rnn(low, initial_carry=jnp.zeros((B, H), jnp.float32))
         exact = modules.RNN(cell, plan="reference")(low.astype(jnp.float64))
         step = rnn.cell(kept, low[:, 0])
