@@ -60,12 +60,12 @@ RNNJAX_INLINE void store_first(float* to, Vec v, long lanes) {
   }
 }
 
-// e^-|x|, zero where that is below 2^-125. NaN stays.
+// e^-|x|, zero where that is below 2^-126, the least normal number. NaN stays.
 //
 // x = n ln 2 + r with |r| <= ln 2 / 2, e^r by a polynomial (Cephes expf).
 RNNJAX_INLINE Vec exp_of_minus_magnitude(Vec x) {
   const Vec shift = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-  const Vec lowest = broadcast(-86.0f);
+  const Vec lowest = broadcast(-87.33654f);
   x = x > 0.0f ? -x : x;
   const Vec clamped = x < lowest ? lowest : x;
   const Vec shifted = clamped * 1.44269504088896341f + shift;
@@ -90,9 +90,17 @@ RNNJAX_INLINE Vec sigmoid(Vec x) {
   return (x < 0.0f ? e : broadcast(1.0f)) / (1.0f + e);
 }
 
+// Beyond it tanh is 1, also of infinity: the last number of which the quotient below is just that. Where
+// that is depends on whether a product and a sum are rounded once or twice.
+#if defined(__FMA__) || defined(__aarch64__)
+constexpr float kTanhIsOne = 8.12472057f;
+#else
+constexpr float kTanhIsOne = 8.09636784f;
+#endif
+
 // A rational function, odd by construction (the coefficients of Eigen and of XLA).
 RNNJAX_INLINE Vec tanh(Vec x) {
-  const Vec limit = broadcast(7.90531110763549805f);
+  const Vec limit = broadcast(kTanhIsOne);
   Vec c = x > limit ? limit : x;
   c = c < -limit ? -limit : c;
   const Vec s = c * c;
@@ -107,7 +115,7 @@ RNNJAX_INLINE Vec tanh(Vec x) {
   q = q * s + 1.18534705686654e-04f;
   q = q * s + 2.26843463243900e-03f;
   q = q * s + 4.89352518554385e-03f;
-  return c * p / q;
+  return c * (p / q);  // c * p of a tiny c would be subnormal
 }
 
 }  // namespace RNNJAX_INSTRUCTIONS
