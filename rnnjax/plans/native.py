@@ -343,7 +343,7 @@ def _refusal_of_instructions(instructions: str, request: Request) -> str | None:
     return reason
 
 
-@lru_cache
+@lru_cache(typed=True)  # True equals 1
 def native_with(*, threads: int | None = None, instructions: str = "best") -> Plan:
     """The native plan with fewer threads, or with another instruction set than the best.
 

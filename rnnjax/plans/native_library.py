@@ -37,7 +37,7 @@ def _loaded(path: Path | None) -> Library:
         return Library(
             None,
             "rnnjax was installed without its compiled kernels: where it was built there was no "
-            "C++ compiler, see the installation guide",
+            "C++ compiler, see docs/guide/08-native-plan.md",
         )
     try:
         handle = ctypes.CDLL(str(path))
