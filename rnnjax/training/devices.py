@@ -18,8 +18,8 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rnnjax.training.processes import from_first_process
-from rnnjax.training.step import LossFunction, TrainState, TrainStep, make_train_step
+from rnnjax.training.processes import from_first_process, in_any_process
+from rnnjax.training.step import LossFunction, TrainState, make_train_step
 
 DATA, HIDDEN = "data", "hidden"
 """The axes of the mesh. Rows go along both; parameters are sharded along the second alone."""
@@ -94,14 +94,17 @@ def place_state(state: TrainState, shardings: TrainState) -> TrainState:
         shardings: From `state_shardings`.
 
     Raises:
-        ValueError: In another process than the first, the state has other values.
+        ValueError: In all processes, if the state has other values in one than in the first.
     """
     if jax.process_count() > 1:
         own = _digest(state)
-        if from_first_process(lambda: own) != own:
+        differs = from_first_process(lambda: own) != own
+        if in_any_process(differs):  # Else those that agree would wait for the others.
+            here = "differ from" if differs else "are"
             raise ValueError(
-                f"state: got other values in process {jax.process_index()} than in the first, "
-                "expected the same: the same keys, files and versions"
+                "state: got values that are not the same in all processes (in process "
+                f"{jax.process_index()} they {here} those of the first), expected the same keys, "
+                "files and versions in all"
             )
     return jax.tree.map(_put, state, shardings)
 
@@ -137,7 +140,7 @@ def make_train_step_over(
     *,
     rows_axis: Any = 1,
     **options: Any,
-) -> TrainStep:
+) -> jax.stages.Wrapped:
     """`make_train_step` over the devices of a mesh: `(state, batch) -> (state, metrics)`.
 
     The loss function is that of one device, and is given whole parameters. Let its scans run under

@@ -32,6 +32,7 @@ def start_processes(
     local_device_ids: Sequence[int] | None = None,
     start_seconds: int = 300,
     heartbeat_seconds: int = 100,
+    end_seconds: int = 300,
 ) -> None:
     """Join the processes of a job, before anything of JAX has run; then devices are those of all.
 
@@ -44,8 +45,9 @@ def start_processes(
       this one is.
 
     When a process dies, or does not come, the others end too, by an error or by JAX's engine, which
-    aborts them: after `heartbeat_seconds` or `start_seconds` at the latest. Start all again, on as
-    many devices as there are, and restore the last checkpoint.
+    aborts them: as soon as it is noticed, after `heartbeat_seconds`, `start_seconds` or, where one
+    has left by an error, `end_seconds` at the latest. Start all again, on as many devices as there
+    are, and restore the last checkpoint.
 
     Args:
         coordinator_address: "HOST:PORT" of the first process, a free port. One of the loopback
@@ -56,6 +58,8 @@ def start_processes(
             the one of this task under SLURM.
         start_seconds: How long to wait for all to join.
         heartbeat_seconds: After how long a silent process counts as dead.
+        end_seconds: How long a process that has come to its end, be it by an error, waits for the
+            others to come to theirs; after that they are ended.
 
     Raises:
         ValueError: Some but not all of the first three arguments are given, one is out of range,
@@ -76,6 +80,7 @@ def start_processes(
         "local_device_ids": local_device_ids,
         "initialization_timeout": start_seconds,
         "heartbeat_timeout_seconds": heartbeat_seconds,
+        "shutdown_timeout_seconds": end_seconds,
     }
     if coordinator_address is not None:
         host = _checked_host(coordinator_address)
@@ -166,6 +171,11 @@ def _text_of_first(text: str) -> str:
     if not is_first_process():
         own = np.zeros(size, np.uint8)
     return bytes(np.asarray(multihost_utils.broadcast_one_to_all(own))).decode("utf-8")
+
+
+def in_any_process(condition: bool) -> bool:
+    """Whether a condition holds in any process; all ask, in the same order, and all are told."""
+    return bool(int(_largest(int(condition)))) if jax.process_count() > 1 else condition
 
 
 @dataclass

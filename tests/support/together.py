@@ -41,8 +41,8 @@ def loss_with(plan: Any) -> Any:
     return loss
 
 
-def new_state() -> Any:
-    params = rnnjax.elman.init(jax.random.key(0), INPUT, HIDDEN)
+def new_state(seed: int = 0) -> Any:
+    params = rnnjax.elman.init(jax.random.key(seed), INPUT, HIDDEN)
     memory = jnp.zeros((BATCH, HIDDEN), jnp.float32)
     return initial_train_state(params, OPTIMIZER, memory, jax.random.key(1))
 
@@ -54,7 +54,15 @@ def rows_at(step: int, rows: Any) -> dict[str, np.ndarray]:
     return {"xs": both[..., :INPUT], "ys": both[..., INPUT:]}
 
 
-def run(folder: str, steps: int, hidden: int = 1, dies_at: int = -1, stops_at: int = -1) -> str:
+def run(
+    folder: str,
+    steps: int,
+    hidden: int = 1,
+    dies_at: int = -1,
+    stops_at: int = -1,
+    fails_at: int = -1,
+    seed: int = 0,
+) -> str:
     """Restore what is there, train on, save; the last parameters go into a file."""
     mesh = make_mesh(hidden=hidden)
     rows = rows_of_process(mesh, BATCH)
@@ -62,11 +70,13 @@ def run(folder: str, steps: int, hidden: int = 1, dies_at: int = -1, stops_at: i
     def batch_at(step: int) -> Any:
         if step == dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if step == fails_at:
+            raise ValueError("no such row")
         if step == stops_at:
             signal.raise_signal(signal.SIGTERM)
         return place_batch(mesh, rows_at(step, rows))
 
-    state = new_state()
+    state = new_state(seed)
     shardings = state_shardings(mesh, state)
     state = place_state(state, shardings)
     checkpoints = Checkpoints(Path(folder) / "checkpoints")
@@ -95,5 +105,5 @@ def run(folder: str, steps: int, hidden: int = 1, dies_at: int = -1, stops_at: i
 
 if __name__ == "__main__":
     told: dict[str, Any] = json.loads(sys.argv[1])
-    start_processes(*told["start"], start_seconds=30, heartbeat_seconds=10)
+    start_processes(*told["start"], start_seconds=60, heartbeat_seconds=10, end_seconds=5)
     print(run(**told["run"]), is_first_process())
