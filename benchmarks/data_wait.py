@@ -14,10 +14,11 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import datasets
@@ -66,15 +67,17 @@ class Config:
     """T."""
     tokens: int = 1_000_000
     """Tokens of the corpus, drawn at random."""
-    steps: int = 60
-    """Steps measured, after one that compiles."""
+    steps: int = 30
+    """Steps of a measurement, after one that is not counted."""
+    rounds: int = 3
+    """How often each is measured, all taking turns; medians are reported."""
     batches_ahead: int = 2
     """How many batches are made beforehand, where any are."""
     out: Path = Path("docs/results/data_wait")
     """The output folder."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "window", "tokens", "steps", "batches_ahead"):
+        for name in ("batch_size", "window", "tokens", "steps", "rounds", "batches_ahead"):
             check_size(name, getattr(self, name))
 
 
@@ -88,6 +91,7 @@ PRESETS: Mapping[str, Config] = {
         window=16,
         tokens=20_000,
         steps=10,
+        rounds=1,
         out=Path("runs/data_wait_quick"),
     ),
 }
@@ -167,13 +171,25 @@ def run(config: Config, command: str) -> list[Row]:
 
     streams = sources(config, 0.0)["streams"]
     step_seconds = 1 / measure("to warm up", streams, config.batches_ahead).steps_per_second
-    rows = [
-        measure(name, batch_at, ahead)
+    points = [
+        (name, batch_at, ahead)
         for name, batch_at in sources(config, PAUSE * step_seconds).items()
         for ahead in (config.batches_ahead, 0)
     ]
+    # Every other round goes backwards, so that none is always first.
+    measured: list[list[Row]] = [[] for _ in points]
+    for round_number in range(config.rounds):
+        for index in range(len(points))[:: -1 if round_number % 2 else 1]:
+            measured[index].append(measure(*points[index]))
+    rows = [median_row(of_point) for of_point in measured]
     write_report(config, command, rows)
     return rows
+
+
+def median_row(rows: list[Row]) -> Row:
+    """The medians of several measurements of one source."""
+    names = ("batch_ms", "steps_per_second", "waiting_share")
+    return replace(rows[0], **{n: median(getattr(row, n) for row in rows) for n in names})
 
 
 def write_report(config: Config, command: str, rows: list[Row]) -> None:
@@ -211,9 +227,10 @@ def report_text(command: str, date: str, conditions: Mapping[str, Any], rows: li
 {machine["cpu"]}, {machine["cores"]} cores, {machine["system"]} ({machine["architecture"]}).
 {", ".join(f"{name} {value}" for name, value in versions.items() if value)}.
 
-LSTMs of {conditions["hidden_sizes"]} units, B = {conditions["batch_size"]}, T = \
-{conditions["window"]}, {conditions["steps"]} steps after one that compiles. "Slow" pauses for half
-the time of a step before each batch.
+LSTMs of {conditions["hidden_sizes"]} units, B = {conditions["batch_size"]},
+T = {conditions["window"]}.
+Medians of {conditions["rounds"]} measurements of {conditions["steps"]} steps, all taking turns.
+"Slow" pauses for half the time of a step before each batch.
 
 {table}"""
 
