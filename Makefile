@@ -4,6 +4,7 @@ NEWEST_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python
 VENV := .venv
 VENV_PEERS := .venv-peers
 VENV_NEWEST := .venv-newest
+VENV_NATIVE := .venv-native
 BIN := $(VENV)/bin
 PROJECT := pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*)
 # As many processes as cores: nearly all of the time of the tests is compilation.
@@ -11,7 +12,7 @@ PYTEST = -m pytest --numprocesses auto --dist loadgroup
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-newest test-peers test-browser browser lint format bench bench-rivals docs lock clean
+.PHONY: help demo test test-all test-newest test-peers test-browser browser lint format bench bench-rivals docs sanitize wheel lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +46,11 @@ $(VENV_PEERS)/.peers: $(PROJECT) constraints-peers.txt
 $(VENV_NEWEST)/.test: $(PROJECT)
 	$(NEWEST_PYTHON) -m venv $(VENV_NEWEST)
 	$(VENV_NEWEST)/bin/python $(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+$(VENV_NATIVE)/.native: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV_NATIVE)
+	$(VENV_NATIVE)/bin/python $(PIP_INSTALL) $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["native"])')
 	@touch $@
 
 demo: $(VENV)/.experiments ## Train a character language model on Shakespeare, and show that it learned
@@ -94,6 +100,24 @@ bench-rivals: $(VENV_PEERS)/.peers ## Against PyTorch, Flax, Haiku, Equinox and 
 docs: $(VENV)/.experiments ## Write what is generated from the code: README tables, list of public names
 	$(BIN)/python docs/generated.py
 
+# What is not sanitised is compiled as it is installed: from its objects is told what is in them.
+BUILDS := build/native
+CMAKE = PATH=$(abspath $(VENV_NATIVE)/bin):$$PATH cmake
+SANITIZED = ASAN_OPTIONS=allocator_may_return_null=1 TSAN_OPTIONS=allocator_may_return_null=1
+
+sanitize: $(VENV)/.test $(VENV_NATIVE)/.native ## Check the native kernels under sanitizers (15 minutes), and their objects
+	$(CMAKE) -G Ninja -S . -B $(BUILDS)/library -DPython_EXECUTABLE=$(abspath $(BIN)/python)
+	$(CMAKE) --build $(BUILDS)/library
+	$(BIN)/python tests/native/check_objects.py $(BUILDS)/library
+	for sanitizers in address,undefined thread; do \
+	  $(CMAKE) -G Ninja -S . -B $(BUILDS)/$$sanitizers -DRNNJAX_CHECKS=ON -DRNNJAX_SANITIZERS=$$sanitizers && \
+	  $(CMAKE) --build $(BUILDS)/$$sanitizers && \
+	  $(SANITIZED) $(BUILDS)/$$sanitizers/check_kernels || exit 1; \
+	done
+
+wheel: $(VENV_NATIVE)/.native ## Build the wheel, and install it where there is no compiler
+	tests/native/check_wheel.sh $(VENV_NATIVE)/bin/python
+
 COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
   --no-header --no-annotate --no-emit-index-url
 
@@ -105,4 +129,4 @@ lock: ## Write constraints.txt and constraints-peers.txt anew (uses uv)
 	rm -rf .venv-lock
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(VENV_PEERS) $(VENV_NEWEST) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_PEERS) $(VENV_NEWEST) $(VENV_NATIVE) build .pytest_cache .ruff_cache

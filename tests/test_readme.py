@@ -11,7 +11,7 @@ import generated
 import jax
 import pytest
 
-from benchmarks import scan_vs_unrolled
+from benchmarks import scaling, scan_vs_unrolled
 from experiments import character_language_model, report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,6 +129,7 @@ def _parses(module, *arguments):
     parse = {
         "experiments.character_language_model": character_language_model.parse,
         "experiments.report": report.parse,
+        "benchmarks.scaling": scaling.parse,
         "benchmarks.scan_vs_unrolled": scan_vs_unrolled.parse,
         "tensorboard.main": lambda _: None,
     }[module]
