@@ -87,7 +87,7 @@ def state_shardings(mesh: Mesh, state: TrainState) -> TrainState:
 
 
 def place_state(state: TrainState, shardings: TrainState) -> TrainState:
-    """The state on the devices where its shardings say, in buffers of its own.
+    """The state on the devices where its shardings say; the one given is consumed.
 
     Args:
         state: The same in all processes.
