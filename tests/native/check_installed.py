@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnnjax
+from rnnjax.recurrences.lstm import LSTMParams
 
 
-def loss(params: rnnjax.recurrences.lstm.LSTMParams, xs: jax.Array, plan: str) -> jax.Array:
+def loss(params: LSTMParams, xs: jax.Array, plan: str) -> jax.Array:
     """Of all outputs, each weighed differently."""
     _, ys = rnnjax.scan(rnnjax.lstm, params, xs, plan=plan)
     return jnp.sum(jnp.sin(ys) * jnp.cos(jnp.arange(ys.size)).reshape(ys.shape))
