@@ -7,15 +7,22 @@ Three computations, each the same work however many devices share it: a training
 language model with its rows over the devices, the same with its parameters sharded along hidden
 units too, and the gradient of a linear recurrence with its time over the devices. What is sent is
 read off the compiled program. The devices are simulated: they share the cores of one processor, so
-that no time can fall; what is measured is how much it rises. Each number of devices has a process
-of its own. The output folder gets `results.json`, `results.csv`, `table.md` and `plot.png`.
+that what is measured is no speed-up, but what it costs to share the same work. Each number of
+devices has a process of its own, and all take turns, so that noise of the machine hits all alike.
+The output folder gets `results.json`, `results.csv`, `table.md` and `plot.png`.
 """
 
+import multiprocessing
+import random
 import sys
+import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,9 +33,9 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import rnnjax
-from benchmarks.child_process import Send, child_process
+from benchmarks.child_process import Receive, Send, child_process
 from benchmarks.collectives import collectives_in
-from benchmarks.measure import interleaved_seconds, spread
+from benchmarks.measure import spread
 from benchmarks.points import (
     StartChild,
     conditions_of,
@@ -39,6 +46,7 @@ from benchmarks.points import (
     settings_of_a_process,
 )
 from benchmarks.scaling_report import ALONE, Row, write_report
+from benchmarks.turns import come_to_rest
 from rnnjax.models.language_model import (
     LanguageModelConfig,
     init_language_model,
@@ -61,6 +69,7 @@ from rnnjax.training.step import initial_train_state
 PROGRAM = "python -m benchmarks.scaling"
 CHILD_SECONDS = 600.0  # for a child to start, compile and measure
 TIME = "time"
+LEAST_ROUNDS, MOST_ROUNDS = 7, 100
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,8 @@ class Config:
     """T of it."""
     long_batch_size: int = 4
     """B of it."""
-    budget_seconds: float = 15.0
-    """For all rounds of one number of devices."""
+    budget_seconds: float = 60.0
+    """For all rounds together."""
     out: Path = Path("docs/results/scaling")
     """The output folder."""
 
@@ -124,7 +133,7 @@ PRESETS: Mapping[str, Config] = {
         time_steps=16,
         hidden_size=64,
         long_time_steps=512,
-        budget_seconds=2.0,
+        budget_seconds=5.0,
         out=Path("runs/scaling_quick"),
     ),
 }
@@ -175,7 +184,7 @@ def long_gradient(config: Config, devices: int, *, shared: bool) -> Program:
     plan = sequence_parallel(mesh, TIME) if shared else "associative"
     shape = (config.long_time_steps, config.long_batch_size, config.hidden_size)
     params = recurrence.init(jax.random.key(0), config.hidden_size, config.hidden_size)
-    xs = jax.random.normal(jax.random.key(1), shape)
+    xs = jax.random.normal(jax.random.key(1), shape, jnp.float32)
     params = jax.device_put(params, NamedSharding(mesh, P()))
     xs = jax.device_put(xs, NamedSharding(mesh, P(TIME)))
 
@@ -199,47 +208,103 @@ def programs_of(config: Config, devices: int) -> dict[str, Program]:
     return programs
 
 
-def examine_in_child(send: Send, config: Config, devices: int) -> None:
+class Facts(NamedTuple):
+    """What a program sends, and how long its second call took."""
+
+    collectives: str
+    sent_bytes: int
+    seconds: float
+
+
+class Call(NamedTuple):
+    """One call of one computation over so many devices."""
+
+    devices: int
+    computation: str
+
+
+def examine_in_child(send: Send, requests: Connection, config: Config, devices: int) -> None:
     """`examine`, in a process with so many simulated devices."""
     settings_of_a_process("float32")
     jax.config.update("jax_num_cpu_devices", devices)
-    examine(send, config, devices)
+    examine(send, requests, config, devices)
 
 
-def examine(send: Send, config: Config, devices: int) -> None:
-    """Send a list of `Row`s, one for each computation."""
+def examine(send: Send, requests: Connection, config: Config, devices: int) -> None:
+    """Send computation -> `Facts`, then the seconds of a call for each one that is asked for."""
     if jax.device_count() != devices:
         raise ValueError(f"devices: got {jax.device_count()}, expected {devices}")
     programs = programs_of(config, devices)
-    calls = {name: program.call for name, program in programs.items()}
-    seconds = interleaved_seconds(calls, config.budget_seconds)
-    rows = []
-    for name, program in programs.items():
-        time = spread(seconds[name])
-        sent: dict[str, tuple[int, int]] = {}
-        total = 0.0
-        found = collectives_in(program.compiled.as_text() or "", devices)
-        for one in found:
-            count, size = sent.get(one.kind, (0, 0))
-            sent[one.kind] = count + 1, size + one.result_bytes
-            total += one.sent_bytes
-        described = "; ".join(f"{count} {kind} of {size} B" for kind, (count, size) in sent.items())
-        rows.append(Row(name, devices, described, round(total), *time))
-    send(rows)
+    send({name: facts_of(program, devices) for name, program in programs.items()})
+    while (computation := requests.recv()) is not None:
+        seconds = _seconds_of(programs[computation])
+        come_to_rest()
+        send(seconds)
+
+
+def facts_of(program: Program, devices: int) -> Facts:
+    """Read off a compiled program, after two calls."""
+    found = collectives_in(program.compiled.as_text() or "", devices)
+    described = []
+    for kind in dict.fromkeys(one.kind for one in found):
+        sizes = [one.result_bytes for one in found if one.kind == kind]
+        described.append(f"{len(sizes)} {kind} of {sum(sizes)} B")
+    _seconds_of(program)
+    sent = round(sum(one.sent_bytes for one in found))
+    return Facts("; ".join(described), sent, _seconds_of(program))
+
+
+def _seconds_of(program: Program) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(program.call())
+    return time.perf_counter() - start
 
 
 def run(config: Config, command: str, start_child: StartChild = child_process) -> list[Row]:
-    """Measure all numbers of devices, and write the report."""
+    """Compile for all numbers of devices, let all programs take turns, and write the report."""
     config.out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    for devices in sorted(config.devices):
-        with start_child(examine_in_child, config, devices) as receive:
-            rows += receive(CHILD_SECONDS)
-        print(f"{devices} devices: done", file=sys.stderr, flush=True)
+    with ExitStack() as stack:
+        facts: dict[Call, Facts] = {}
+        asks: dict[int, tuple[Connection, Receive]] = {}
+        for devices in sorted(config.devices):
+            requests, to_child = multiprocessing.get_context("spawn").Pipe(duplex=False)
+            stack.enter_context(requests)
+            stack.enter_context(to_child)
+            arguments = (examine_in_child, requests, config, devices)
+            asks[devices] = to_child, stack.enter_context(start_child(*arguments))
+            found = asks[devices][1](CHILD_SECONDS)
+            facts |= {Call(devices, name): of_one for name, of_one in found.items()}
+            print(f"{devices} devices: compiled", file=sys.stderr, flush=True)
+        seconds = _by_turns(config, facts, asks)
+        for to_child, _ in asks.values():
+            to_child.send(None)
+    rows = [
+        Row(call.computation, call.devices, *one[:2], *spread(seconds[call]))
+        for call, one in facts.items()
+    ]
     conditions = conditions_of(asdict(config) | {"out": str(config.out)})
     date = datetime.now(UTC).isoformat(timespec="seconds")
     write_report(config.out, command, date, conditions, rows)
     return rows
+
+
+def _by_turns(
+    config: Config,
+    facts: Mapping[Call, Facts],
+    asks: Mapping[int, tuple[Connection, Receive]],
+) -> dict[Call, list[float]]:
+    """Seconds of each round, every round in an order shuffled anew."""
+    one_round = sum(one.seconds for one in facts.values())
+    rounds = min(max(ceil(config.budget_seconds / one_round), LEAST_ROUNDS), MOST_ROUNDS)
+    seconds: dict[Call, list[float]] = {call: [] for call in facts}
+    order, shuffling = list(facts), random.Random(0)
+    for _ in range(rounds):
+        shuffling.shuffle(order)
+        for call in order:
+            to_child, receive = asks[call.devices]
+            to_child.send(call.computation)
+            seconds[call].append(receive(CHILD_SECONDS))
+    return seconds
 
 
 parse = partial(parse_command_line, PROGRAM, PRESETS)

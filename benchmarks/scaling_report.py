@@ -115,11 +115,12 @@ def _simulated(rows: Sequence[Row], conditions: Mapping[str, Any]) -> str:
     ]
     cores = conditions["machine"]["cores"]
     return (
-        f"The devices share {cores} cores, which one device has to itself: no time can fall, and "
-        "an efficiency of 100 % says that sharing the work costs nothing. It is the time of one "
-        f"device divided by that of the row; of time that of one device by `associative`. Where "
-        f"there are more devices than cores, they also wait for each other. In milliseconds, "
-        "median and quartiles.\n\n"
+        f"The devices share {cores} cores, which one device has to itself. This is no speed-up of "
+        "devices: efficiency is the time of one device divided by that of the row, for the same "
+        "work on the same cores, and 100 % says that sharing it costs nothing. More than that are "
+        "cores which one device leaves idle in part of its work, and less is what the exchange, "
+        "smaller products and waiting for each other take. Of time, one device runs "
+        "`associative`. In milliseconds, median and quartiles of calls by turns.\n\n"
         + markdown_table(["computation", "devices", "ms", "efficiency"], lines, labels=1)
     )
 
