@@ -13,6 +13,7 @@ import logging
 import math
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -174,7 +175,7 @@ class Checkpoints:
                 checkpointer.save((incomplete / ARRAYS).absolute(), arrays)
             from_first_process(complete)
         except (OSError, ValueError) as error:  # Orbax raises ValueError where the disk is full.
-            shutil.rmtree(incomplete, ignore_errors=True)  # It takes room, and is of no use.
+            _clear_away(incomplete)  # It takes room, and is of no use.
             raise OSError(
                 f"checkpoint {path} could not be written, earlier ones are untouched: {error}"
             ) from error
@@ -512,6 +513,16 @@ def _read_arrays(path: Path, leaves: list[Any]) -> dict[str, np.ndarray | Array]
     }
     with ocp.PyTreeCheckpointer() as checkpointer:
         return checkpointer.restore((path / ARRAYS).absolute(), restore_args=how)
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove a folder that may still be written to: Orbax gives up at the first error it meets."""
+    deadline = time.monotonic() + 2
+    stayed_away = 0
+    while stayed_away < 3 and time.monotonic() < deadline:
+        stayed_away = 0 if folder.exists() else stayed_away + 1
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.02)
 
 
 def _how_to_read(leaf: Any) -> ocp.RestoreArgs:

@@ -15,6 +15,12 @@ from rnnjax.training.loop import train
 from rnnjax.training.metrics import MetricLogger
 from rnnjax.training.run_folder import open_run_folder
 
+# Orbax gives up at the first file that cannot be written; those that it has begun then end
+# with nobody there to be told, which Python can only report as an exception it ignored.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:(?s).*Event loop is closed:pytest.PytestUnraisableExceptionWarning"
+)
+
 OPTIONS: dict[str, Any] = {"total_steps": 12, "checkpoint_every": 2, "log_every": 1}
 
 
