@@ -135,13 +135,34 @@ Chosen choose(std::string_view name, std::string_view instructions) {
   return {nullptr, "recurrence: there is no kernel for " + std::string(name)};
 }
 
-// Never more threads than XLA was given; 0 is all of them.
 Team::Schedule on(ffi::ThreadPool& pool) {
   return [&pool](std::function<void()> task) { pool.Schedule(std::move(task)); };
 }
 
-int team_size(const ffi::ThreadPool& pool, int64_t threads) {
-  const int64_t given = std::max<int64_t>(pool.num_threads(), 1);
+// Multiplications of a forward pass below which helpers cost more than they bring: to wake one takes
+// some ten microseconds, and where other programs run too it may be late to its end by milliseconds.
+constexpr double kLeastWorkForward = 1 << 20;
+constexpr double kLeastWorkBackward = 1 << 21;
+
+double multiplications(const Sizes& sizes, int gates) {
+  return static_cast<double>(sizes.time_steps) * sizes.rows * gates * sizes.hidden_size *
+         (sizes.input_size + sizes.hidden_size);
+}
+
+// A single row of few units leaves a helper nothing to do.
+bool shared_forward(const Sizes& sizes, int gates) {
+  const int64_t of_a_step = sizes.hidden_size * sizes.hidden_size * gates;
+  return multiplications(sizes, gates) >= kLeastWorkForward &&
+         (sizes.rows > 1 || of_a_step >= kLeastWorkOfAMeeting);
+}
+
+bool shared_backward(const Sizes& sizes, int gates) {
+  return multiplications(sizes, gates) >= kLeastWorkBackward;
+}
+
+// Never more threads than XLA was given; 0 is all of them.
+int team_size(const ffi::ThreadPool& pool, int64_t threads, bool shared) {
+  const int64_t given = shared ? std::max<int64_t>(pool.num_threads(), 1) : 1;
   return static_cast<int>(threads > 0 ? std::min(threads, given) : given);
 }
 
@@ -183,7 +204,7 @@ ffi::Error forward(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Rema
   }
   out.finish();
   if (!out.error().empty()) return invalid(out.error());
-  Team team(team_size(pool, threads), on(pool));
+  Team team(team_size(pool, threads, shared_forward(call.sizes, recurrence.gates)), on(pool));
   return outcome(recurrence.forward(call, team));
 }
 
@@ -222,7 +243,7 @@ ffi::Error backward(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Rem
   for (int i = 0; i < recurrence.states; ++i) call.dfresh[i] = out.next<ffi::F32>("dfresh", {B, H});
   out.finish();
   if (!out.error().empty()) return invalid(out.error());
-  Team team(team_size(pool, threads), on(pool));
+  Team team(team_size(pool, threads, shared_backward(call.sizes, recurrence.gates)), on(pool));
   return outcome(recurrence.backward(call, team));
 }
 

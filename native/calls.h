@@ -6,6 +6,7 @@
 namespace rnnjax {
 
 constexpr int kMostStates = 2;
+constexpr long kLeastWorkOfAMeeting = 40000;  // multiplications a step below which one thread is best
 constexpr long kUnitsInSaved = 16;  // what is saved of a step is padded to so many hidden units
 
 // Of each step and row: whether it is within the row's length, and whether the carry is fresh there.

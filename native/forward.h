@@ -19,7 +19,6 @@ constexpr long kLeastRowsOfAThread = 3;
 constexpr long kBytesOfProjections = 1L << 20;
 constexpr long kMostProjectedRows = 512;
 constexpr long kPanelsOfAPack = 4;
-constexpr long kLeastWorkOfAMeeting = 40000;  // multiplications a step below which one thread is best
 
 inline long divided_up(long a, long b) { return (a + b - 1) / b; }
 
