@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +25,18 @@ FLAGS = (
     "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
+
+
+# In a process of its own: beside JAX's threads nothing may run between a fork and the program.
+# By way of numbers that neither of the two can be.
+AS_3_AND_4 = """
+import os, sys
+for end, number in zip(sys.argv[1:3], (103, 104)):
+    os.dup2(int(end), number)
+for number in (3, 4):
+    os.dup2(100 + number, number)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_browser() -> str | None:
@@ -131,18 +144,12 @@ def running_browser(program: str) -> Iterator[Browser]:
     read_requests, requests = os.pipe()
     answers, write_answers = os.pipe()
 
-    def as_3_and_4() -> None:
-        # By way of numbers that neither of the two can be.
-        for end, number in ((read_requests, 103), (write_answers, 104)):
-            os.dup2(end, number)
-        for number in (3, 4):
-            os.dup2(100 + number, number)
-
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            [sys.executable, "-S", "-E", "-c", AS_3_AND_4, str(read_requests), str(write_answers),
+             program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            close_fds=False, start_new_session=True, preexec_fn=as_3_and_4,
+            pass_fds=(read_requests, write_answers), start_new_session=True,
         )  # fmt: skip
         os.close(read_requests)
         os.close(write_answers)
