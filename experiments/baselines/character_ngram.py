@@ -105,26 +105,30 @@ def unigram_bits_per_character(train: Sequence[str], held_out: Sequence[str]) ->
 
 
 def _level(continuations: np.ndarray, counts: np.ndarray, base: int) -> ContextLevel:
-    discounts = _discounts(counts)[np.minimum(counts, 3)]
+    taken = discounts_of_counts(counts)
     contexts, starts = np.unique(continuations // base, return_index=True)
     return ContextLevel(
         continuations,
-        counts - discounts,
+        counts - taken,
         contexts,
         np.add.reduceat(counts, starts).astype(np.float64),
-        np.add.reduceat(discounts, starts),
+        np.add.reduceat(taken, starts),
     )
 
 
-def _discounts(counts: np.ndarray) -> np.ndarray:
-    """D(n) for n = 0, 1, 2 and 3 or more. Where the counts do not give one in (0, n], one half."""
+def discounts_of_counts(counts: np.ndarray) -> np.ndarray:
+    """D(n) of each count n, modified Kneser–Ney's: one for 1, 2 and 3 or more.
+
+    Where the counts of counts do not give one in (0, n], it is one half.
+    """
     of_counts = np.bincount(np.minimum(counts, 5), minlength=6)[1:5].astype(np.float64)
     once, twice = of_counts[:2]
     order = np.arange(1.0, 4.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         estimates = order - (order + 1) * once / (once + 2 * twice) * of_counts[1:] / of_counts[:3]
     usable = (estimates > 0) & (estimates <= order)
-    return np.concatenate([[0.0], np.where(usable, estimates, 0.5)])
+    by_count = np.concatenate([[0.0], np.where(usable, estimates, 0.5)])
+    return by_count[np.minimum(counts, 3)]
 
 
 def _keys(characters: str, documents: Sequence[str], context_length: int) -> np.ndarray:
