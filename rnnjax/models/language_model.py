@@ -1,8 +1,8 @@
 """A recurrent language model: what comes next, given all that came before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -14,7 +14,9 @@ from rnnjax.decoding.sampling import check_sampling, sample_tokens
 from rnnjax.layers.checks import check_size, checked_ids
 from rnnjax.layers.deep import init_deep, initial_deep_carry, scan_deep, step_deep
 from rnnjax.layers.dense import DenseParams, apply_dense, init_dense
+from rnnjax.layers.dropout import check_rate, dropout_mask
 from rnnjax.layers.embedding import EmbeddingParams, embed, init_embedding
+from rnnjax.layers.step_inputs import broadcast_mask
 from rnnjax.losses.cross_entropy import (
     bits_per_character,
     cross_entropy_per_step,
@@ -41,7 +43,7 @@ class LanguageModelConfig:
 
     Attributes:
         vocabulary_size: V.
-        recurrence: A name in `rnnjax.recurrences.REGISTRY`, for all layers.
+        recurrence: A name in `rnnjax.recurrences.REGISTRY` of what reads vectors, for all layers.
         hidden_sizes: H of each layer, bottom first.
         embedding_size: E of a learned embedding; None is to read one-hot vectors, as the course
             does: then the input weights of the bottom layer are the embedding.
@@ -69,6 +71,11 @@ class LanguageModelConfig:
             raise ValueError(
                 f"recurrence: got {self.recurrence!r}, expected one of {', '.join(REGISTRY)}"
             )
+        if not reads_vectors(self.recurrence):
+            raise ValueError(
+                f"recurrence: got {self.recurrence!r}, which reads images, "
+                "expected one that reads vectors"
+            )
         if not isinstance(self.hidden_sizes, tuple) or not self.hidden_sizes:
             raise ValueError(
                 f"hidden_sizes: got {self.hidden_sizes!r}, expected a tuple of at least one size"
@@ -83,12 +90,29 @@ class LanguageModelConfig:
                 raise ValueError(f"{name}: got {dtype!r}, expected one of {', '.join(DTYPES)}")
 
 
+@cache
+def reads_vectors(recurrence: str) -> bool:
+    """Whether a recurrence of the registry reads vectors, as a language model needs it.
+
+    A convolutional one reads images. Nothing is computed.
+    """
+    of_name = REGISTRY[recurrence]
+    params = jax.eval_shape(lambda key: of_name.init(key, 1, 1), jax.random.key(0))
+    return len(of_name.input_shape(params)) == 1
+
+
+class TiedHeadParams(NamedTuple):
+    """What is left of a head that shares the embedding's vectors: W is the table's transpose."""
+
+    b: Array  # (V,)
+
+
 class LanguageModelParams(NamedTuple):
     """The parameters of each part; a pytree."""
 
     embedding: EmbeddingParams | None  # table (V, E); None with one-hot inputs
     layers: tuple[Params, ...]  # L records, bottom first
-    head: DenseParams  # (H, V), (V,)
+    head: DenseParams | TiedHeadParams  # (H, V), (V,); H is the size of the top layer's outputs
 
 
 def init_language_model(key: Array, config: LanguageModelConfig) -> LanguageModelParams:
@@ -114,9 +138,47 @@ def init_language_model(key: Array, config: LanguageModelConfig) -> LanguageMode
     layers = init_deep(
         key_layers, _recurrence(config), input_size, config.hidden_sizes, dtype=drawn
     )
-    head = init_dense(key_head, config.hidden_sizes[-1], config.vocabulary_size, dtype=drawn)
+    # Not H of every recurrence: lstm_projected and lru have outputs of another size.
+    _, y = jax.eval_shape(
+        lambda layers: step_deep(
+            _recurrence(config),
+            layers,
+            initial_deep_carry(_recurrence(config), layers, ()),
+            jnp.zeros((input_size,), drawn),
+        ),
+        layers,
+    )
+    head = init_dense(key_head, y.shape[-1], config.vocabulary_size, dtype=drawn)
     params = LanguageModelParams(embedding, layers, head)
     return jax.tree.map(lambda array: array.astype(dtype), params)
+
+
+def init_tied_language_model(key: Array, config: LanguageModelConfig) -> LanguageModelParams:
+    """Draw the parameters of a model whose embedding is also the weights of its softmax.
+
+    logits^<t> = a^<t> Eᵀ + b: a word is likely where the output is near the word's own vector.
+    The gradient of E is the sum of that of the vectors read and that of the weights; all functions
+    here take these parameters as they take the others.
+
+    Args:
+        key: A random key.
+        config: What the model is made of; its embedding is as wide as the outputs of its top layer.
+
+    Raises:
+        ValueError: The embedding has another size, or there is none; or as `init_language_model`.
+
+    References:
+        Press and Wolf (2017), arXiv:1608.05859; Inan et al. (2017), arXiv:1611.01462.
+    """
+    params = init_language_model(key, config)
+    assert isinstance(params.head, DenseParams)
+    size = params.head.w.shape[0]
+    if config.embedding_size != size:
+        raise ValueError(
+            f"embedding_size: got {config.embedding_size}, expected {size}, the size of the top "
+            "layer's outputs, for tied weights"
+        )
+    return params._replace(head=TiedHeadParams(params.head.b))
 
 
 def initial_state(
@@ -134,6 +196,7 @@ def apply_language_model(
     resets: ArrayLike | None = None,
     *,
     lengths: ArrayLike | None = None,
+    dropout_masks: Sequence[ArrayLike | None] | None = None,
     plan: str | Plan = "auto",
 ) -> tuple[LanguageModelState, Array]:
     """Read tokens, and predict after each one what comes next.
@@ -151,6 +214,9 @@ def apply_language_model(
         resets: `(T, *B)` bool: the state is cleared before step t.
         lengths: `(*B,)` integer, 0 … T: what follows a row's length is read as padding; its logits
             are b and mean nothing.
+        dropout_masks: L + 1 of them, as `scan_deep` takes those between layers: the first
+            multiplies the vectors read, the last the outputs of the top layer on their way to the
+            head.
         plan: How each layer is run, as in `rnnjax.scan`.
 
     Returns:
@@ -162,6 +228,13 @@ def apply_language_model(
         ValueError: A shape is wrong, or a known token or length is out of range.
     """
     xs = _vectors(config, params, checked_ids("inputs", inputs, config.vocabulary_size))
+    below, between, above = None, None, None
+    if dropout_masks is not None:
+        count = len(params.layers) + 1
+        if len(dropout_masks) != count:
+            raise ValueError(f"dropout_masks: got {len(dropout_masks)}, expected {count}")
+        below, *between, above = dropout_masks
+    xs = _dropped("dropout_masks[0]", xs, below)
     state, ys = scan_deep(
         _recurrence(config),
         params.layers,
@@ -169,10 +242,12 @@ def apply_language_model(
         state,
         lengths=lengths,
         resets=resets,
+        dropout_masks=between,
         accumulation_dtype=config.accumulation_dtype,
         plan=plan,
     )
-    return state, apply_dense(params.head, ys, output_dtype=config.output_dtype)
+    ys = _dropped(f"dropout_masks[{len(params.layers)}]", ys, above)
+    return state, apply_dense(_head(params), ys, output_dtype=config.output_dtype)
 
 
 def step_language_model(
@@ -199,7 +274,7 @@ def step_language_model(
     """
     x = _vectors(config, params, checked_ids("token", token, config.vocabulary_size))
     state, y = step_deep(_recurrence(config), params.layers, state, x)
-    return state, apply_dense(params.head, y, output_dtype=config.output_dtype)
+    return state, apply_dense(_head(params), y, output_dtype=config.output_dtype)
 
 
 def language_model_loss(
@@ -209,6 +284,7 @@ def language_model_loss(
     batch: TextBatch,
     key: Array,
     *,
+    dropout: float = 0.0,
     plan: str | Plan = "auto",
 ) -> tuple[Array, tuple[LanguageModelState, Mapping[str, Array]]]:
     """The course's loss of a window, summed over time, and averaged over the batch.
@@ -225,7 +301,10 @@ def language_model_loss(
         params: Its parameters.
         state: Leaves `(B, H)`.
         batch: T steps of B streams.
-        key: Unused: nothing here is random.
+        key: A random key, of the dropout; not read without.
+        dropout: The rate at which units are dropped where `apply_language_model` has masks, others
+            at each step and in each stream; never from step to step (Zaremba et al. 2014,
+            arXiv:1409.2329).
         plan: How each layer is run.
 
     Returns:
@@ -237,11 +316,13 @@ def language_model_loss(
 
     Raises:
         TypeError: As `apply_language_model`.
-        ValueError: As `apply_language_model`, or the targets' or weights' shape or range is wrong.
+        ValueError: As `apply_language_model`, or the targets' or weights' shape or range is wrong,
+            or the rate is outside 0 ≤ dropout < 1.
     """
-    del key
+    check_rate("dropout", dropout)
+    masks = _draw_masks(config, params, key, dropout, batch.inputs.shape) if dropout else None
     state, logits = apply_language_model(
-        config, params, state, batch.inputs, batch.resets, plan=plan
+        config, params, state, batch.inputs, batch.resets, dropout_masks=masks, plan=plan
     )
     losses = cross_entropy_per_step(logits, batch.targets, batch.weights)
     nats = jnp.sum(losses)
@@ -386,8 +467,43 @@ def _recurrence(config: LanguageModelConfig) -> Recurrence:
     return REGISTRY[config.recurrence]
 
 
+def _head(params: LanguageModelParams) -> DenseParams:
+    if isinstance(params.head, DenseParams):
+        return params.head
+    if params.embedding is None:
+        raise ValueError("params: got a tied head without an embedding, expected both")
+    return DenseParams(params.embedding.table.T, params.head.b)
+
+
+def _dropped(name: str, values: Array, mask: ArrayLike | None) -> Array:
+    if mask is None:
+        return values
+    return values * broadcast_mask(name, jnp.asarray(mask), values.shape, values.dtype)
+
+
+def _draw_masks(
+    config: LanguageModelConfig,
+    params: LanguageModelParams,
+    key: Array,
+    rate: float,
+    shape: tuple[int, ...],
+) -> list[Array]:
+    dtype, recurrence = _compute_dtype(config), _recurrence(config)
+    of_layers = [recurrence.input_shape(of_layer)[0] for of_layer in params.layers]
+    sizes = [*of_layers, _head(params).w.shape[0]]
+    keys = jax.random.split(key, len(sizes))
+    return [
+        dropout_mask(one, rate, (*shape, size), dtype=dtype)
+        for one, size in zip(keys, sizes, strict=True)
+    ]
+
+
+def _compute_dtype(config: LanguageModelConfig) -> jnp.dtype:
+    return jnp.dtype(config.compute_dtype or config.dtype)
+
+
 def _vectors(config: LanguageModelConfig, params: LanguageModelParams, ids: Array) -> Array:
-    dtype = jnp.dtype(config.compute_dtype or config.dtype)
+    dtype = _compute_dtype(config)
     if params.embedding is None:
         return one_hot(ids, config.vocabulary_size, dtype)
     return embed(params.embedding, ids).astype(dtype)
