@@ -9,10 +9,18 @@ from rnnjax.training.versions import installed_versions
 
 
 def versions_record() -> dict[str, str]:
-    """Versions of Python and the packages, the digest of rnnjax's source, and XLA's options."""
+    """Versions of Python and the packages, the digest of rnnjax's source, and options set outside.
+
+    The last are XLA's, and those of the C library's allocator.
+    """
     return installed_versions() | {
         "rnnjax_source_sha256": source_digest(Path(rnnjax.__file__).parent),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "malloc": " ".join(
+            f"{name}={value}"
+            for name, value in sorted(os.environ.items())
+            if name.startswith("MALLOC_")
+        ),
     }
 
 

@@ -143,6 +143,38 @@ def _() -> str:
     return str(sum(len(sizes) == 1 for sizes in _sizes_of_plans().values()))
 
 
+WITH_KERNELS = ("few_rows", "with_native", "many_rows")
+
+
+def _native_relative_to_best_other() -> list[float]:
+    """The time of native relative to the fastest other plan, wherever it was measured."""
+    ratios = []
+    for folder in WITH_KERNELS:
+        seconds: dict[tuple[Any, ...], dict[str, float]] = {}
+        for row in _rows(f"plans/{folder}/results.json", status="measured"):
+            place = (row["recurrence"], row["hidden_size"], row["time_steps"], row["computation"])
+            seconds.setdefault(place, {})[row["plan"]] = row["run_seconds"]
+        for plans in seconds.values():
+            native = plans.pop("native")
+            ratios.append(native / min(plans.values()))
+    return ratios
+
+
+@figure("plans.native_places")
+def _() -> str:
+    return str(len(_native_relative_to_best_other()))
+
+
+@figure("plans.native_mean")
+def _() -> str:
+    return f"{geometric_mean(_native_relative_to_best_other()):.2f}"
+
+
+@figure("plans.native_more_than_a_tenth_behind")
+def _() -> str:
+    return str(sum(ratio > 1.1 for ratio in _native_relative_to_best_other()))
+
+
 def _associative_gains() -> list[float]:
     """The time of fused relative to associative, wherever both were measured."""
     seconds = {

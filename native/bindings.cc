@@ -141,8 +141,8 @@ Team::Schedule on(ffi::ThreadPool& pool) {
 
 // Multiplications of a forward pass below which helpers cost more than they bring: to wake one takes
 // some ten microseconds, and where other programs run too it may be late to its end by milliseconds.
-constexpr double kLeastWorkForward = 1 << 20;
-constexpr double kLeastWorkBackward = 1 << 21;
+constexpr double kLeastWorkForward = 1.8e6;
+constexpr double kLeastWorkBackward = 2.1e6;
 
 double multiplications(const Sizes& sizes, int gates) {
   return static_cast<double>(sizes.time_steps) * sizes.rows * gates * sizes.hidden_size *
