@@ -75,9 +75,9 @@ def of_lines(
     return sentence_data_set(
         {
             str(part): [
-                Sentence(row["title"], split(line))
-                for row in texts[part]
-                for line in row["text"].removesuffix("\n").split("\n")
+                Sentence(title, split(line))
+                for title, text in zip(texts[part]["title"], texts[part]["text"], strict=True)
+                for line in text.removesuffix("\n").split("\n")
             ]
             for part in texts
         }
