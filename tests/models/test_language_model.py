@@ -11,10 +11,12 @@ from rnnjax.models.language_model import (
     init_language_model,
     initial_state,
     language_model_loss,
+    reads_vectors,
     sample_language_model,
     step_language_model,
     text_log_probability,
 )
+from rnnjax.recurrences import REGISTRY
 from rnnjax.text.streams import TextBatch, lay_out, window
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
 from rnnjax.training.step import initial_train_state, make_train_step
@@ -87,6 +89,23 @@ def test_one_hot_inputs_are_a_lookup_in_the_input_weights(params, batch):
     )
     _, logits = apply(config, rows, zero_state(params), batch.inputs, batch.resets)
     np.testing.assert_allclose(logits, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_every_recurrence_that_reads_vectors_predicts_tokens():
+    """Of any size of outputs; nothing is computed."""
+
+    def logits(config, key, inputs):
+        params = init_language_model(key, config)
+        state = initial_state(config, params, (B,))
+        return apply_language_model(config, params, state, inputs, plan="reference")[1]
+
+    names = [name for name in REGISTRY if reads_vectors(name)]
+    assert set(REGISTRY) - set(names) == {"conv_lstm_1d", "conv_lstm_2d"}
+    for name in names:
+        config = LanguageModelConfig(V, name, (6, 6), embedding_size=3)
+        inputs = jax.ShapeDtypeStruct((T, B), jnp.int32)
+        out = jax.eval_shape(partial(logits, config), jax.random.key(0), inputs)
+        assert (out.shape, out.dtype) == ((T, B, V), jnp.float32), name
 
 
 def test_the_loss_is_the_sum_over_time_and_the_mean_over_the_batch(params, batch):
@@ -237,6 +256,10 @@ def test_bad_arguments_are_refused(params, batch):
         ({"hidden_sizes": ()}, r"hidden_sizes: got \(\), expected a tuple of at least one size"),
         ({"hidden_sizes": (3, -1)}, r"hidden_sizes\[1\]: got -1, expected an integer"),
         ({"embedding_size": 0}, "embedding_size: got 0, expected an integer of at least 1"),
+        (
+            {"recurrence": "conv_lstm_1d"},
+            "recurrence: got 'conv_lstm_1d', which reads images, expected one that reads vectors",
+        ),
         ({"dtype": "int32"}, "dtype: got 'int32', expected one of bfloat16, float16, float32"),
     ):
         with pytest.raises(ValueError, match=message):
