@@ -18,14 +18,14 @@ _SPLIT_NAMES = {
 
 
 def load(path: str | Path) -> datasets.DatasetDict:
-    """Rows {"title": string, "text": string} of a UTF-8 text file, or of the .txt files ia folder.
+    """Rows {"title": string, "text": string} of a UTF-8 text file, or of a folder's .txt files.
 
-    One file is cut by position: the first 90 % of its characters are train, the next 5 %
-    validation, the last 5 % test. In a folder each file is one document. If a file's name ends in
-    train, valid, val, validation, dev or test (`ptb.valid.txt`), all names must, and they say the
-    split; a folder without the test part then gives no split "test". Otherwise the files are split
-    in the order of their names: the last twentieth, one at least, is test, the twentieth before it
-    validation.
+    One file, or the only one of a folder, is cut by position: the first 90 % of its characters are
+    train, the next 5 % validation, the last 5 % test. Of several files each is one document. If a
+    file's name ends in train, valid, val, validation, dev or test (`ptb.valid.txt`), all names
+    must, and they say the split; a folder without the test part then gives no split "test".
+    Otherwise the files are split in the order of their names: the last twentieth, one at least, is
+    test, the twentieth before it validation.
 
     Raises:
         ValueError: nothing is there, it is not UTF-8, or it is too little for three splits.
@@ -39,6 +39,8 @@ def load(path: str | Path) -> datasets.DatasetDict:
     named = [_SPLIT_NAMES.get(re.split(r"[\W_]", file.stem.lower())[-1]) for file in files]
     if any(named):
         return data_set(_splits_by_name(files, named))
+    if len(files) == 1:  # as char-rnn has its input.txt
+        return load(files[0])
     if len(files) < 3:
         raise ValueError(
             f"path: got {len(files)} .txt files in {str(path)!r}, "

@@ -34,6 +34,8 @@ def test_one_file_is_cut_by_position_and_nothing_is_lost(tmp_path: Path):
     parts = [texts(rows, split)[0] for split in ("train", "validation", "test")]
     assert [len(part) for part in parts] == [900, 50, 50]
     assert "".join(parts) == text
+    of_folder = text_file.load(tmp_path)
+    assert [texts(of_folder, split)[0] for split in ("train", "validation", "test")] == parts
 
 
 def test_a_folder_is_split_by_file(tmp_path: Path):
