@@ -17,8 +17,7 @@ A recorded run with its scores is in docs/results/character_language_model/repor
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -31,6 +30,7 @@ import numpy as np
 import tyro
 
 import rnnjax
+from experiments.command_line import one_line_errors, preset_named, say
 from rnnjax.decoding.sampling import check_sampling
 from rnnjax.layers.checks import check_size
 from rnnjax.models.language_model import (
@@ -290,6 +290,7 @@ def run_fingerprint(config: Train, corpus: Corpus) -> dict[str, str]:
             here.parents[1] / "native",
             here.parent / "data",
             here.parent / "baselines",
+            here.parent / "command_line.py",
             here,
         ],
         without=("run", "preset", "data.path", *MAY_DIFFER),
@@ -380,7 +381,7 @@ def train(config: Train) -> dict[str, Any]:
         state = new_state(config, model)
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         characters = sum(map(len, corpus.train))
-        _say(
+        say(
             f"{characters:,} characters to learn from, {len(vocabulary)} distinct; "
             f"{config.model.recurrence} {list(config.model.hidden_sizes)}, {count:,} parameters; "
             f"{total:,} steps of {config.batch_size} × {config.window}, "
@@ -631,44 +632,19 @@ def _kept(path: Path, compute: Callable[[], Any]) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def parse(arguments: list[str]) -> Train | Sample | Score:
     """The command line as a record; `--preset` says which defaults the other flags have."""
-    preset = "demo"
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, _, joined = flag.partition("=")
-        if name == "--preset":
-            preset = joined or value
-    default = PRESETS.get(preset, PRESETS["demo"])  # an unknown one is refused by its type below
     commands = (
-        Annotated[Train, tyro.conf.subcommand("train", default=default)]
+        Annotated[Train, tyro.conf.subcommand("train", default=preset_named(arguments, PRESETS))]
         | Annotated[Sample, tyro.conf.subcommand("sample")]
         | Annotated[Score, tyro.conf.subcommand("score")]
     )
     return tyro.cli(commands, args=arguments, description=(__doc__ or "").split("\n\n")[0])
 
 
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    from experiments.data.package_files import DataMismatch, DataUnavailable
-    from rnnjax.training.loop import DivergedError, Interrupted
-
-    try:
-        yield
-    except Interrupted as interrupted:
-        _say(f"{interrupted}; run the same command to go on")
-        sys.exit(interrupted.exit_status)
-    except (ValueError, OSError, DivergedError, DataUnavailable, DataMismatch) as error:
-        _say("; ".join([f"error: {error}", *getattr(error, "__notes__", ())]))
-        sys.exit(2)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line."""
-    with _one_line_errors():
+    with one_line_errors():
         config = parse(sys.argv[1:] if arguments is None else arguments)
         if isinstance(config, Train):
             train(config)
