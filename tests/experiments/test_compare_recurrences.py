@@ -1,0 +1,169 @@
+"""Points one by one, equal in parameters, marked by steps and by time."""
+
+import itertools
+import json
+import random
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import compare_recurrences as experiment
+from experiments.character_language_model import Data, load_corpus, streams_of
+
+SMALL = [
+    "--preset=smoke", "--data.source=path", "--parameters=3000", "--steps=8", "--seconds=0.02",
+    "--window=8", "--batch-size=4", "--recurrences", "elman", "gru",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    rng = random.Random(0)
+    words = ("the cat", "a dog", "sees", "hears", "the bird", "and", "then")
+    path = tmp_path_factory.mktemp("corpus") / "text.txt"
+    path.write_text("".join(rng.choice(words) + rng.choice(" .\n") for _ in range(2000)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(text, tmp_path_factory):
+    """A comparison of two recurrences, begun with one of them."""
+    folder = tmp_path_factory.mktemp("out")
+    arguments = [*SMALL, f"--data.path={text}", f"--out={folder}", "--seeds=1"]
+    experiment.main([*arguments, "--recurrences", "elman"])
+    first = (folder / experiment.POINTS).read_text()
+    with (folder / experiment.POINTS).open("a") as file:
+        file.write('{"recurrence": "gr')  # as a kill may leave it
+    experiment.main(arguments)
+    assert (folder / experiment.POINTS).read_text().startswith(first)
+    return folder
+
+
+def test_a_comparison_goes_on_at_the_point_where_it_was_stopped(folder):
+    results = json.loads((folder / "results.json").read_text())
+    points = [(point["recurrence"], point["seed"]) for point in results["points"]]
+    assert points == [("elman", 0), ("gru", 0)]
+    for point in results["points"]:
+        assert abs(point["parameters"] / 3000 - 1) < experiment.WITHIN
+        assert point["bits_at_equal_steps"] < point["curve"][0]["bits"]
+        assert point["seconds_to_equal_steps"] > 0
+    page = (folder / "table.md").read_text()
+    assert f" | {results['points'][0]['bits_at_equal_steps']:.3f} | " in page
+    assert "No recurrence was run with several seeds." in page
+    assert len((folder / "results.csv").read_text().splitlines()) == 3
+    assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_marks_are_at_their_step_and_at_the_first_step_past_their_time(text):
+    corpus = load_corpus(Data("path", path=text))
+    streams = [streams_of(part, corpus.vocabulary, 4) for part in (corpus.train, corpus.test)]
+    config = experiment.parse([*SMALL, "--seconds=0.85", "--steps=5"])
+    model = experiment.fitting_model(config, len(corpus.vocabulary), "elman")
+
+    def found(tick, longest=10.0):
+        ticks = itertools.count()
+        return experiment.measured(
+            replace(config, longest=longest),
+            model, 0, *streams, clock=lambda: tick * next(ticks),
+        )  # fmt: skip
+
+    quick, slow = found(0.1), found(0.5, longest=1.0)
+    assert [mark["step"] for mark in quick["curve"]] == [0, 1, 2, 3, 5, 9]
+    assert quick["steps_at_equal_time"] == 9
+    assert quick["bits_at_equal_steps"] == quick["curve"][4]["bits"]
+    assert quick["seconds_to_equal_steps"] == pytest.approx(0.5)
+    assert quick["step_seconds"] == pytest.approx(0.1)
+    assert slow["steps_at_equal_time"] == 2
+    assert slow["bits_at_equal_steps"] is None  # given up
+    assert [mark["bits"] for mark in slow["curve"]] == [mark["bits"] for mark in quick["curve"][:3]]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("gru", "lstm_projected", "lru"), pytest.param(None, marks=pytest.mark.slow, id="all")],
+)
+def test_all_have_about_as_many_parameters(names):
+    config = experiment.PRESETS["demo"]
+    for name in names or experiment.check(config):
+        model = experiment.fitting_model(config, 86, name)
+        assert abs(experiment.parameter_count(model) / config.parameters - 1) < 0.02, name
+
+
+def test_nearest_is_the_nearest():
+    for wanted in (1, 5, 12, 13, 30, 1000):
+        found = experiment.nearest(lambda n: n * n + n, wanted)
+        best = min(range(1, 100), key=lambda n: abs(n * n + n - wanted))
+        assert found == best
+
+
+def test_what_was_not_reached_is_a_dash_at_the_end_and_has_no_dot(folder):
+    results = json.loads((folder / "results.json").read_text())
+    for name in ("bits_at_equal_steps", "seconds_to_equal_steps", "bits_at_equal_time"):
+        results["points"][0][name] = None
+    lines = experiment.table(results["points"]).splitlines()
+    assert "| – | – | – |" in lines[-1]
+    assert lines[-1].startswith("| elman ")
+    scores = experiment.plot(results).axes[0]
+    assert np.isnan(scores.lines[0].get_ydata()).sum() == 0
+    assert np.isnan(scores.lines[0].get_xdata()).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--recurrences", "lstn"], "recurrences: got 'lstn', expected some of elman, "),
+        (["--recurrences", "conv_lstm_1d"], "recurrences: got 'conv_lstm_1d', expected some of"),
+        (["--recurrences", "gru", "gru"], "recurrences: got gru, gru, expected each once"),
+        (["--repeated=rnn"], "repeated: got 'rnn', expected some of elman, "),
+        (["--parameters=20"], "parameters: got 20, which elman meets by "),
+        (["--seconds=9"], "seconds, longest: got 9.0, 2.0, expected 0 < seconds <= longest"),
+        (["--steps=0"], "steps: got 0, expected an integer of at least 1"),
+        (["--window=10000000"], "steps: got 10000000, expected 1.."),
+        (["--out={folder}", "--steps=9"], "config: the run in {folder} was made with another one"),
+    ],
+)
+def test_bad_input_is_one_line(flags, message, text, folder, tmp_path, capsys):
+    out = tmp_path / "new"
+    arguments = [*SMALL, f"--data.path={text}", f"--out={out}", *flags]
+    with pytest.raises(SystemExit) as stopped:
+        experiment.main([argument.format(folder=folder) for argument in arguments])
+    assert stopped.value.code == 2
+    assert not out.exists()
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(f"error: {message.format(folder=folder)}")
+
+
+def test_several_seeds_tell_what_a_difference_is_worth():
+    config = experiment.PRESETS["demo"]
+    assert experiment.points_of(config, ("gru", "lstm")) == [
+        ("gru", 0), ("lstm", 0), ("lstm", 1), ("lstm", 2),
+    ]  # fmt: skip
+    assert experiment.points_of(config, ("gru",)) == [("gru", 0)]
+    points = [
+        {"recurrence": name, "bits_at_equal_steps": bits, "bits_at_equal_time": None}
+        for name, bits in (("lstm", 2.5), ("gru", 2.6), ("lstm", 2.4))
+    ]
+    sentence = experiment.noise("lstm", points)
+    assert sentence == "`lstm` with 2 seeds: 2.500, 2.400 at equal steps."
+
+
+def test_points_of_another_machine_are_not_added_to(folder, text, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    for name in ("config.json", "run.json"):
+        (tmp_path / "out" / name).write_text((folder / name).read_text())
+    records = (folder / experiment.POINTS).read_text()
+    (tmp_path / "out" / experiment.POINTS).write_text(records.replace('"cores": ', '"cores": 9'))
+    flags = [f"--data.path={text}", f"--out={tmp_path / 'out'}", "--seeds=1"]
+    with pytest.raises(SystemExit):
+        experiment.main([*SMALL, *flags])
+    assert "with points of machine {" in capsys.readouterr().err
