@@ -170,8 +170,8 @@ def test_what_is_forbidden_has_no_probability_and_no_gradient():
         assert np.isfinite(of_scores).all(), name
         np.testing.assert_array_equal(np.asarray(of_scores)[~ALLOWED[name]], 0)
     nothing = forbid(PARAMS, start=np.zeros(K, bool))
-    total = everything(nothing, SCORES, TAGS, LENGTHS)["log_partition"]
-    np.testing.assert_array_equal(np.isneginf(total), LENGTHS > 0)
+    of_nothing = everything(nothing, SCORES, TAGS, LENGTHS)["log_partition"]
+    np.testing.assert_array_equal(np.isneginf(of_nothing), LENGTHS > 0)
 
 
 def test_scores_may_be_huge_and_of_low_precision():
@@ -182,8 +182,9 @@ def test_scores_may_be_huge_and_of_low_precision():
     narrow = jax.tree.map(lambda array: array.astype(jnp.bfloat16), PARAMS)
     loss = conditional_random_field_loss(narrow, low, TAGS, lengths=LENGTHS)
     assert loss.dtype == jnp.float32
-    wide = [jax.tree.map(lambda a: a.astype(jnp.float32), one) for one in (narrow, low)]
-    np.testing.assert_array_equal(loss, conditional_random_field_loss(*wide, TAGS, lengths=LENGTHS))
+    wide = jax.tree.map(lambda array: array.astype(jnp.float32), narrow)
+    expected = conditional_random_field_loss(wide, low.astype(jnp.float32), TAGS, lengths=LENGTHS)
+    np.testing.assert_array_equal(loss, expected)
 
 
 def test_batch_axes_may_be_any():
