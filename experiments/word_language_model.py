@@ -4,7 +4,7 @@
     python -m experiments.word_language_model score "in their house" "in there house"
     python -m experiments.word_language_model sample --prime "The old man" --count 3
 
-A deep LSTM (or any recurrence of the registry) reads a word a step and predicts the next one with a
+An LSTM, or any recurrence of the registry, reads a word a step and predicts the next one with a
 softmax over the most frequent words, all others being UNK. The vectors of the words read are also
 the weights of the softmax (tied), unless it is told otherwise. A sentence begins with BEGIN and
 ends with END, which is predicted as every word is. Held-out text is scored in perplexity per word,
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -103,10 +104,10 @@ class Model:
     """
 
     recurrence: str = "lstm"
-    hidden_sizes: tuple[int, ...] = (256, 256)
+    hidden_sizes: tuple[int, ...] = (256,)
     embedding_size: int = 256
     tied: bool = True
-    dropout: float = 0.2
+    dropout: float = 0.1
     plan: str = "auto"
 
 
@@ -141,10 +142,8 @@ class Train:
     model: Model = Model()
     precision: PrecisionPolicy = field(default_factory=PrecisionPolicy)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: LoopConfig(log_every=20)
-    )
-    batch_size: int = 32
+    loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
+    batch_size: int = 16
     window: int = 32
     memory: Literal["document", "sentence"] = "document"
     seed: int = 0
@@ -198,8 +197,13 @@ class Sample:
 PRESETS = {
     "demo": Train(
         optimizer=OptimizerConfig(
-            learning_rate=3e-3, warmup_steps=100, total_steps=1800, clip_norm=10.0
+            learning_rate=3e-3,
+            warmup_steps=100,
+            total_steps=4000,
+            final_fraction=0.02,
+            clip_norm=10.0,
         ),
+        loop=LoopConfig(evaluate_every=800, checkpoint_every=800, log_every=20),
     ),
     "smoke": Train(
         run=RUN.with_name("word_language_model_smoke"),
@@ -235,8 +239,8 @@ PRESETS = {
 
 PUBLISHED = {
     "brown": (
-        (321.0, "Bengio et al. (2003), Kneser–Ney of order 5"),
-        (252.0, "Bengio et al. (2003), neural network mixed with a trigram model"),
+        (321.0, "Bengio et al. (2003), other words: Kneser–Ney of order 5"),
+        (252.0, "Bengio et al. (2003), other words: neural network mixed with a trigram model"),
     ),
     WIKITEXT_2: (
         (87.7, "Inan et al. (2017), variational LSTM of 2 × 650, tied"),
@@ -366,11 +370,25 @@ def run_fingerprint(config: Train, corpus: Corpus) -> dict[str, str]:
     )
 
 
-def new_state(config: Train, model: LanguageModelConfig) -> TrainState:
-    """The state before the first step."""
+def frequencies(documents: list[list[np.ndarray]], vocabulary: Vocabulary) -> np.ndarray:
+    """How often each word occurs, 1 at least, as a share: `(V,)`."""
+    counts = np.bincount(np.concatenate(sentences_of(documents)), minlength=len(vocabulary))
+    return np.maximum(counts, 1) / np.maximum(counts, 1).sum()
+
+
+def new_state(
+    config: Train, model: LanguageModelConfig, frequency: np.ndarray | None = None
+) -> TrainState:
+    """The state before the first step, in which the softmax predicts words by their frequency.
+
+    Without frequencies it predicts all alike: enough for a state to restore a checkpoint into.
+    """
     key_params, key = jax.random.split(jax.random.key(config.seed))
     init = init_tied_language_model if config.model.tied else init_language_model
     params = init(key_params, model)
+    if frequency is not None:
+        bias = jnp.asarray(np.log(frequency), params.head.b.dtype)
+        params = params._replace(head=params.head._replace(b=bias))
     memory = initial_state(model, params, (config.batch_size,))
     optimizer, loss_scale = build_optimizer(config.optimizer), config.precision.loss_scale()
     return initial_train_state(params, optimizer, memory, key, loss_scale)
@@ -463,7 +481,7 @@ def train(config: Train) -> dict[str, Any]:
         nats = -float(np.mean(validation(params_to_use(config, state))))
         return {METRIC: nats, "perplexity": float(np.exp(nats))}
 
-    state = new_state(config, model)
+    state = new_state(config, model, frequencies(corpus.train, vocabulary))
     with open_run_folder(config.run, config, may_differ=MAY_DIFFER, fingerprint=made_of) as run:
         replace_text(run.path / "vocabulary.json", vocabulary.to_json())
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -652,10 +670,11 @@ def report_page(summary: Mapping[str, Any]) -> str:
 | perplexity, {summary["test_words"]:,} held-out words, END among them | |
 | --- | ---: |
 {rows}{published}
-The vocabulary has {summary["vocabulary_size"]:,} words; UNK is {summary["unknown"]["train"]:.1%} of
-the words of the training part and {summary["unknown"]["test"]:.1%} of those of the test part, and
-counts as any other. Of the words that are known: {known}. The mixture has weight
-{summary["weight_in_mixture"]:.2f} on the network, chosen on the validation part.
+The vocabulary has {summary["vocabulary_size"]:,} words. UNK, which counts as any other, is
+{summary["unknown"]["train"]:.1%} of the training part and {summary["unknown"]["test"]:.1%} of the
+test part. Perplexity of the other words alone: {known}.
+The mixture gives the network the weight {summary["weight_in_mixture"]:.2f}, chosen on the
+validation part.
 
 ![cross-entropy, loss, learning rate and gradient norm](training.png)
 

@@ -103,6 +103,15 @@ def test_streams_clear_the_state_where_asked_and_begin_each_sentence_alike():
     assert np.flatnonzero(document.resets).tolist() == [0, 5]
 
 
+def test_the_first_prediction_is_by_frequency_and_nothing_is_impossible():
+    vocabulary = from_tokens("aab", begin=BEGIN, end=END)
+    documents = [[vocabulary.encode([*"aab", END])]]
+    share = dict(
+        zip(vocabulary.tokens, experiment.frequencies(documents, vocabulary).tolist(), strict=True)
+    )
+    assert share == {"<unk>": 1 / 6, BEGIN: 1 / 6, END: 1 / 6, "a": 2 / 6, "b": 1 / 6}
+
+
 def test_thinned_text_is_of_whole_sentences_from_all_over():
     documents = [[np.full(3, place)] * 4 for place in range(10)]
     thin = experiment.thinned(documents, 30)
