@@ -27,6 +27,16 @@ def load(
         DataUnavailable: the hub cannot be reached or lacks the data set, and it is not cached.
         ValueError: the data set lacks a split or the column.
     """
+    return joined(identifier, fetched(identifier, configuration), column)
+
+
+def fetched(identifier: str, configuration: str | None = None) -> datasets.DatasetDict:
+    """A data set of the hub as it is there, in all the splits of `SPLITS`.
+
+    Raises:
+        DataUnavailable: the hub cannot be reached or lacks the data set, and it is not cached.
+        ValueError: the data set lacks a split.
+    """
     try:
         parts = datasets.load_dataset(identifier, configuration)
     except (OSError, datasets.exceptions.DatasetsError) as error:
@@ -37,7 +47,18 @@ def load(
             f'there is a network run `python -c "import datasets; {call}"`, or use '
             "source='package'"
         ) from None
-    return joined(identifier, parts, column)
+    check_splits(identifier, parts)
+    return parts
+
+
+def check_splits(identifier: str, parts: datasets.DatasetDict) -> None:
+    """Raise ValueError unless a data set has all of `SPLITS`."""
+    missing = [split for split in SPLITS if split not in parts]
+    if missing:
+        raise ValueError(
+            f"identifier: {identifier!r} has splits {', '.join(map(str, parts))}, "
+            f"expected {', '.join(SPLITS)}"
+        )
 
 
 def joined(identifier: str, parts: datasets.DatasetDict, column: str) -> datasets.DatasetDict:
@@ -46,12 +67,7 @@ def joined(identifier: str, parts: datasets.DatasetDict, column: str) -> dataset
     Raises:
         ValueError: a split or the column is missing.
     """
-    missing = [split for split in SPLITS if split not in parts]
-    if missing:
-        raise ValueError(
-            f"identifier: {identifier!r} has splits {', '.join(map(str, parts))}, "
-            f"expected {', '.join(SPLITS)}"
-        )
+    check_splits(identifier, parts)
     splits: dict[str, list[Document]] = {}
     for split in SPLITS:
         names = parts[split].column_names
