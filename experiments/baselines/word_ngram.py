@@ -4,10 +4,10 @@ Words are ids 0 … V−1 of a closed vocabulary, in which a rare word is UNK. A
 sentence, its END the last of its ids; each is predicted from its own beginning. Figures are those
 of a word, UNK and END counted, and in nats where they are logarithms.
 
-Why not a library's: `nltk.lm.KneserNeyInterpolated` goes through all counts of the next higher
-order for each word that it scores, which at order 3 and a million words takes longer than the
-training of a network; it also has one fixed discount for all counts. A test holds this model to the
-textbook's equations, written out with dictionaries.
+Why not a library's: `nltk.lm.KneserNeyInterpolated` goes through all contexts of the next higher
+order for each word that it scores, of which a million words of text have some hundred thousand; it
+also has one fixed discount for all counts. A test holds this model to the textbook's equations,
+written out with dictionaries.
 """
 
 from collections.abc import Sequence
