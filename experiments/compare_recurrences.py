@@ -6,14 +6,17 @@
 Each recurrence of the registry that reads vectors takes its turn in the same network (an embedding,
 two layers, a softmax), its H chosen so that the whole network has as many parameters as the others
 within 2 %. It is trained on the same windows of the same text by the same optimiser, and scored in
-bits per character of held-out text twice: after the same number of steps, and after the same time.
-Time is that of training steps with their data; compilation and scoring do not count. The rate of
-learning is constant and the same for all, and what is scored is a moving average of the parameters,
-so that one run serves both marks.
+bits per character of held-out text twice: after the same number of steps, and after as many steps
+as it makes in the same time. The rate of learning is constant and the same for all, and what is
+scored is a moving average of the parameters, so that one run serves both marks.
 
-Each recurrence is a point of its own in the output folder: a run that was killed goes on at the
-point it was at, by the same command. One recurrence is run with several seeds, which tells what a
-difference is worth.
+First the training steps of all are timed, which wants a machine that does nothing else; the steps
+of a time follow from that, so that training itself may be disturbed. Time is that of training steps
+with their data; compilation and scoring do not count.
+
+What was timed and trained is kept in the output folder, recurrence by recurrence: a run that was
+killed goes on there, by the same command. One recurrence is run with several seeds, which tells
+what a difference is worth.
 
 A recorded run with its scores is in docs/results/compare_recurrences/table.md.
 """
@@ -77,7 +80,7 @@ from rnnjax.training.run_folder import RunFolder, open_run_folder
 from rnnjax.training.step import initial_train_state, make_train_step
 from rnnjax.training.versions import installed_versions
 
-POINTS = "points.jsonl"
+TIMES, POINTS = "times.jsonl", "points.jsonl"
 WITHIN = 0.02  # by which the number of parameters may differ
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of either mark, after which the model is scored
 
@@ -103,7 +106,8 @@ class Compare:
         window: T, steps of a window of truncated BPTT.
         steps: Training steps at the first mark.
         seconds: Time of training at the second mark.
-        longest: Seconds after which the first mark is given up.
+        longest: Seconds of training that the first mark may take; else it is given up.
+        timing_seconds: How long the training steps of each are timed.
         evaluation_characters: How much validation text is scored.
         repeated: The recurrence that is run with several seeds.
         seeds: How many.
@@ -123,9 +127,10 @@ class Compare:
     average_decay: float = 0.99
     batch_size: int = 32
     window: int = 64
-    steps: int = 600
-    seconds: float = 12.0
-    longest: float = 30.0
+    steps: int = 500
+    seconds: float = 8.0
+    longest: float = 25.0
+    timing_seconds: float = 1.0
     evaluation_characters: int = 100_000
     repeated: str = "lstm"
     seeds: int = 3
@@ -147,6 +152,7 @@ PRESETS = {
         steps=20,
         seconds=0.2,
         longest=2.0,
+        timing_seconds=0.05,
         evaluation_characters=2_000,
         seeds=2,
     ),
@@ -162,17 +168,19 @@ PRESETS = {
         steps=20_000,
         seconds=3_600.0,
         longest=4 * 3_600.0,
+        timing_seconds=10.0,
         evaluation_characters=250_000,
     ),
 }
 
 
-class Mark(NamedTuple):
-    """A score on the way."""
+class Network(NamedTuple):
+    """A network ready to be trained."""
 
-    step: int
-    seconds: float  # of training
-    bits: float | None  # per character of held-out text; None if not finite
+    state: Any
+    step: Callable[[Any, Any], tuple[Any, Any]]  # compiled
+    compile_seconds: float
+    score: Callable[[Any], float | None]  # state -> bits per character; None if not finite
 
 
 def check(config: Compare) -> tuple[str, ...]:
@@ -259,24 +267,14 @@ def nearest(increasing: Callable[[int], int], wanted: int) -> int:
     return min((n for n in (below, above) if n), key=lambda n: abs(increasing(n) - wanted))
 
 
-def measured(
+def prepared(
     config: Compare,
     model: LanguageModelConfig,
     seed: int,
     train: TokenStreams,
     held_out: TokenStreams,
-    clock: Callable[[], float] = perf_counter,
-) -> dict[str, Any]:
-    """Train one network past both marks, and say what was found.
-
-    Args:
-        config: Marks, sizes and optimiser.
-        model: The network.
-        seed: Of its parameters.
-        train: The text to learn from.
-        held_out: The text it is scored on.
-        clock: Seconds.
-    """
+) -> Network:
+    """Draw the parameters and compile the training step."""
     optimizer = build_optimizer(
         OptimizerConfig(
             config.learning_rate,
@@ -290,39 +288,40 @@ def measured(
     params = jax.jit(init_language_model, static_argnums=1)(jax.random.key(seed), model)
     memory = initial_state(model, params, (config.batch_size,))
     state = initial_train_state(params, optimizer, memory, jax.random.key(seed))
+    average = jax.jit(partial(averaged_params, config.average_decay))
+
     evaluate = make_evaluate(model, "auto", held_out, config.window)
 
-    used = jax.jit(partial(averaged_params, config.average_decay))
+    def score(state: Any) -> float | None:
+        bits = evaluate(average(state.params, state.optimizer_state))[METRIC]
+        return bits if isfinite(bits) else None
 
-    def bits(state: Any) -> float | None:
-        found = evaluate(used(state.params, state.optimizer_state))[METRIC]
-        return found if isfinite(found) else None
+    train_step: Any = make_train_step(partial(language_model_loss, model), optimizer)
+    start = perf_counter()
+    compiled = train_step.lower(state, window(train, 0, config.window)).compile()
+    return Network(state, compiled, perf_counter() - start, score)
 
-    train_step = make_train_step(partial(language_model_loss, model), optimizer)
-    start = clock()
-    compiled = train_step.lower(state, window(train, 0, config.window)).compile()  # pyright: ignore[reportFunctionMemberAccess]
-    compile_seconds = clock() - start
 
-    curve = [Mark(0, 0.0, bits(state))]
-    step, elapsed, times = 0, 0.0, list[float]()
-    of_steps = [max(1, round(config.steps * share)) for share in SHARES]
-    of_time = [config.seconds * share for share in SHARES]
-    while elapsed < config.longest and (of_time or step < config.steps):
+def timed(
+    config: Compare,
+    model: LanguageModelConfig,
+    train: TokenStreams,
+    held_out: TokenStreams,
+    clock: Callable[[], float] = perf_counter,
+) -> dict[str, Any]:
+    """How long a training step takes, with its data; the median, and by which plan."""
+    state, step, compile_seconds, _ = prepared(config, model, config.seed, train, held_out)
+    times: list[float] = []
+    # The first two steps warm up and do not count.
+    while len(times) < 5 or sum(times[2:]) < config.timing_seconds:
         start = clock()
-        state, _ = compiled(state, window(train, step, config.window))
+        state, _ = step(state, window(train, len(times), config.window))
         jax.block_until_ready(state.params)
         times.append(clock() - start)
-        step, elapsed = step + 1, elapsed + times[-1]
-        is_time = bool(of_time) and elapsed >= of_time[0]
-        if is_time or step in of_steps:
-            curve.append(Mark(step, elapsed, bits(state)))
-            of_time = [time for time in of_time if time > elapsed]
-    at_steps = [mark for mark in curve if mark.step == config.steps]
-    at_time = [mark for mark in curve if mark.seconds >= config.seconds]
     example = np.zeros((config.window, config.batch_size, config.embedding_size), np.float32)
     explained = rnnjax.explain_plan(
         REGISTRY[model.recurrence],
-        params.layers[0],
+        state.params.layers[0],
         example,
         resets=np.zeros(example.shape[:2], bool),
     )
@@ -331,13 +330,36 @@ def measured(
         "parameters": parameter_count(model),
         "plan": explained.plan,
         "compile_seconds": compile_seconds,
-        "step_seconds": median(times),
-        "bits_at_equal_steps": at_steps[0].bits if at_steps else None,
-        "seconds_to_equal_steps": at_steps[0].seconds if at_steps else None,
-        "bits_at_equal_time": at_time[0].bits if at_time else None,
-        "steps_at_equal_time": at_time[0].step if at_time else None,
+        "step_seconds": median(times[2:]),
+        "timed_steps": len(times) - 2,
+    }
+
+
+def trained(
+    config: Compare,
+    model: LanguageModelConfig,
+    seed: int,
+    step_seconds: float,
+    train: TokenStreams,
+    held_out: TokenStreams,
+) -> dict[str, Any]:
+    """Train one network past both marks, and score it there and on the way."""
+    at_time = max(1, int(config.seconds / step_seconds))
+    is_given_up = config.steps * step_seconds > config.longest
+    ends = [at_time] if is_given_up else [at_time, config.steps]
+    marks = {max(1, round(end * share)) for end in ends for share in SHARES}
+    state, step, _, score = prepared(config, model, seed, train, held_out)
+    bits = {0: score(state)}
+    for position in range(max(ends)):
+        state, _ = step(state, window(train, position, config.window))
+        if position + 1 in marks:
+            bits[position + 1] = score(state)
+    return {
+        "bits_at_equal_steps": None if is_given_up else bits[config.steps],
+        "steps_at_equal_time": at_time,
+        "bits_at_equal_time": bits[at_time],
         "skipped_steps": int(state.counters.skipped),
-        "curve": [mark._asdict() for mark in curve],
+        "curve": [{"step": step, "bits": found} for step, found in bits.items()],
     }
 
 
@@ -362,36 +384,59 @@ def compare(config: Compare) -> dict[str, Any]:
     made_of = run_fingerprint(config, corpus)
     may_differ = ("recurrences", "out")
     with open_run_folder(config.out, config, may_differ=may_differ, fingerprint=made_of) as run:
-        records = read_records(run.path / POINTS)
         now = {"machine": machine_record(), "versions": installed_versions()}
-        for record in records:
-            for name, value in now.items():
-                if record[name] != value:
-                    raise ValueError(
-                        f"out: got {run.path} with points of {name} {record[name]}, expected "
-                        f"{value}; give another folder"
-                    )
-        points = points_of(config, names)
-        done = {(record["recurrence"], record["seed"]) for record in records}
-        missing = [point for point in points if point not in done]
-        if len(missing) < len(points):
-            say(f"{len(points) - len(missing)} points are in {run.path / POINTS} already")
+        times, points = (_read(run.path / name, now) for name in (TIMES, POINTS))
+        known = {record["recurrence"]: record for record in times}
+        wanted = points_of(config, names)
+        done = {(point["recurrence"], point["seed"]) for point in points}
+        if known:
+            say(f"{len(known)} are timed and {len(done)} trained in {run.path} already")
+        for name in names:
+            if name not in known:
+                known[name] = (
+                    {"recurrence": name} | timed(config, models[name], train, held_out) | now
+                )
+                append_record(run.path / TIMES, known[name])
+                say(f"timed {name}: {three_digits(1e3 * known[name]['step_seconds'])} ms a step")
+                jax.clear_caches()  # else the programs of all are held to the end
+        missing = [point for point in wanted if point not in done]
         begun = perf_counter()
         for number, (name, seed) in enumerate(missing, start=1):
-            record: dict[str, Any] = {"recurrence": name, "seed": seed}
-            record |= {"measured": datetime.now(UTC).isoformat(timespec="seconds")}
-            record |= measured(config, models[name], seed, train, held_out) | now
-            append_record(run.path / POINTS, record)
-            records.append(record)
-            jax.clear_caches()  # else the programs of all are held to the end
+            point: dict[str, Any] = {"recurrence": name, "seed": seed}
+            point |= {"measured": datetime.now(UTC).isoformat(timespec="seconds")}
+            step_seconds = known[name]["step_seconds"]
+            point |= trained(config, models[name], seed, step_seconds, train, held_out) | now
+            append_record(run.path / POINTS, point)
+            points.append(point)
+            jax.clear_caches()
             minutes = (perf_counter() - begun) / 60
             say(
                 f"point {number} of {len(missing)}, {minutes:.1f} min, about "
-                f"{minutes / number * (len(missing) - number):.1f} to go: {_in_one_line(record)}"
+                f"{minutes / number * (len(missing) - number):.1f} to go: {name}, seed {seed}: "
+                f"{_bits(point['bits_at_equal_steps'])} at equal steps, "
+                f"{_bits(point['bits_at_equal_time'])} at equal time"
             )
         order = list(REGISTRY)
-        records.sort(key=lambda record: (order.index(record["recurrence"]), record["seed"]))
-        return report(config, corpus, records, run)
+        points.sort(key=lambda point: (order.index(point["recurrence"]), point["seed"]))
+        together = [known[point["recurrence"]] | point for point in points]
+        return report(config, corpus, together, run)
+
+
+def _read(path: Path, now: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The records of a file.
+
+    Raises:
+        ValueError: They are of another machine or of other versions than those of now.
+    """
+    records = read_records(path)
+    for record in records:
+        for name, value in now.items():
+            if record[name] != value:
+                raise ValueError(
+                    f"out: got {path} with records of {name} {record[name]}, expected {value}; "
+                    "give another folder"
+                )
+    return records
 
 
 def run_fingerprint(config: Compare, corpus: Corpus) -> dict[str, str]:
@@ -409,15 +454,6 @@ def run_fingerprint(config: Compare, corpus: Corpus) -> dict[str, str]:
             here,
         ],
         without=("out", "preset", "data.path", "recurrences"),
-    )
-
-
-def _in_one_line(record: Mapping[str, Any]) -> str:
-    return (
-        f"{record['recurrence']}, seed {record['seed']}, H = {record['hidden_size']}: "
-        f"{_bits(record['bits_at_equal_steps'])} at equal steps, "
-        f"{_bits(record['bits_at_equal_time'])} at equal time, "
-        f"{three_digits(1e3 * record['step_seconds'])} ms a step"
     )
 
 
@@ -447,20 +483,17 @@ def report(
     replace_text(folder / "results.csv", csv_text(rows))
     replace_text(folder / "table.md", page(results))
     replace_figure(folder / "plot.png", plot(results))
-    print(f"\n{table(points)}\n{noise(config.repeated, points)}\n")
+    print(f"\n{table(results)}\n{noise(config.repeated, points)}\n")
     for name, bits in baselines.items():
         print(f"  {bits:6.3f}  {name}")
     print(f"\nIn {folder}: table.md, plot.png, results.csv, results.json")
     return results
 
 
-def table(points: Sequence[Mapping[str, Any]]) -> str:
+def table(results: Mapping[str, Any]) -> str:
     """A line for each recurrence, the best at equal steps first, of the seed that all have."""
-    first = min(point["seed"] for point in points)
-    ranked = sorted(
-        (point for point in points if point["seed"] == first),
-        key=lambda point: point["bits_at_equal_steps"] or np.inf,
-    )
+    steps = results["config"]["steps"]
+    ranked = sorted(_of_first_seed(results), key=_rank)
     header = [
         "recurrence", "plan", "H", "parameters", "ms a step", "compile, s", "bits, equal steps",
         "after s", "bits, equal time", "after steps",
@@ -474,13 +507,22 @@ def table(points: Sequence[Mapping[str, Any]]) -> str:
             three_digits(1e3 * point["step_seconds"]),
             three_digits(point["compile_seconds"]),
             _bits(point["bits_at_equal_steps"]),
-            three_digits(point["seconds_to_equal_steps"]),
+            three_digits(steps * point["step_seconds"]),
             _bits(point["bits_at_equal_time"]),
-            "–" if point["steps_at_equal_time"] is None else f"{point['steps_at_equal_time']:,}",
+            f"{point['steps_at_equal_time']:,}",
         ]
         for point in ranked
     ]
     return markdown_table(header, lines, labels=2)
+
+
+def _of_first_seed(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [point for point in results["points"] if point["seed"] == results["config"]["seed"]]
+
+
+def _rank(point: Mapping[str, Any]) -> float:
+    bits = point["bits_at_equal_steps"]
+    return np.inf if bits is None else bits
 
 
 def noise(repeated: str, points: Sequence[Mapping[str, Any]]) -> str:
@@ -515,10 +557,11 @@ def page(results: Mapping[str, Any]) -> str:
 {config["layers"]} layers, {config["parameters"]:,} parameters within {WITHIN:.0%} in the whole
 network, B = {config["batch_size"]}, T = {config["window"]}, learning rate {config["learning_rate"]}
 for all. Bits per character of {results["held_out_characters"]:,} held-out characters after
-{config["steps"]:,} steps, and after {config["seconds"]:g} s of training. Time is that of steps with
-their data, without compilation and scoring; – was not reached in {config["longest"]:g} s.
+{config["steps"]:,} steps, and after as many steps as take {config["seconds"]:g} s. Time is that of
+steps with their data, the median, without compilation and scoring; – would have taken more than
+{config["longest"]:g} s.
 
-{table(results["points"])}
+{table(results)}
 {noise(config["repeated"], results["points"])}
 Steps skipped, since loss or gradient was not finite: {", ".join(skipped) or "none"}.
 
@@ -531,9 +574,7 @@ Steps skipped, since loss or gradient was not finite: {", ".join(skipped) or "no
 
 def plot(results: Mapping[str, Any]) -> Figure:
     """Bits per character of each recurrence at both marks, and how long a step takes."""
-    first = min(point["seed"] for point in results["points"])
-    points = [point for point in results["points"] if point["seed"] == first]
-    points.sort(key=lambda point: point["bits_at_equal_steps"] or np.inf, reverse=True)
+    points = sorted(_of_first_seed(results), key=_rank, reverse=True)
     config, places = results["config"], np.arange(len(points))
     figure = Figure(figsize=(10, 2.2 + 0.28 * len(points)), dpi=150, layout="constrained")
     scores, times = figure.subplots(1, 2, sharey=True, width_ratios=(2.2, 1))

@@ -41,11 +41,14 @@ def folder(text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out")
     arguments = [*SMALL, f"--data.path={text}", f"--out={folder}", "--seeds=1"]
     experiment.main([*arguments, "--recurrences", "elman"])
-    first = (folder / experiment.POINTS).read_text()
-    with (folder / experiment.POINTS).open("a") as file:
-        file.write('{"recurrence": "gr')  # as a kill may leave it
+    files = [folder / experiment.TIMES, folder / experiment.POINTS]
+    first = [file.read_text() for file in files]
+    for file in files:
+        with file.open("a") as opened:
+            opened.write('{"recurrence": "gr')  # as a kill may leave it
     experiment.main(arguments)
-    assert (folder / experiment.POINTS).read_text().startswith(first)
+    for file, before in zip(files, first, strict=True):
+        assert file.read_text().startswith(before)
     return folder
 
 
@@ -56,7 +59,6 @@ def test_a_comparison_goes_on_at_the_point_where_it_was_stopped(folder):
     for point in results["points"]:
         assert abs(point["parameters"] / 3000 - 1) < experiment.WITHIN
         assert point["bits_at_equal_steps"] < point["curve"][0]["bits"]
-        assert point["seconds_to_equal_steps"] > 0
     page = (folder / "table.md").read_text()
     assert f" | {results['points'][0]['bits_at_equal_steps']:.3f} | " in page
     assert "No recurrence was run with several seeds." in page
@@ -64,28 +66,24 @@ def test_a_comparison_goes_on_at_the_point_where_it_was_stopped(folder):
     assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_marks_are_at_their_step_and_at_the_first_step_past_their_time(text):
+def test_the_steps_of_a_time_follow_from_the_time_of_a_step(text):
     corpus = load_corpus(Data("path", path=text))
     streams = [streams_of(part, corpus.vocabulary, 4) for part in (corpus.train, corpus.test)]
-    config = experiment.parse([*SMALL, "--seconds=0.85", "--steps=5"])
+    config = experiment.parse([*SMALL, "--seconds=0.85", "--steps=5", "--timing-seconds=0.9"])
     model = experiment.fitting_model(config, len(corpus.vocabulary), "elman")
+    ticks = itertools.count()
+    found = experiment.timed(config, model, *streams, clock=lambda: 0.1 * next(ticks))
+    assert found["step_seconds"] == pytest.approx(0.1)
+    assert found["timed_steps"] == 9
 
-    def found(tick, longest=10.0):
-        ticks = itertools.count()
-        return experiment.measured(
-            replace(config, longest=longest),
-            model, 0, *streams, clock=lambda: tick * next(ticks),
-        )  # fmt: skip
-
-    quick, slow = found(0.1), found(0.5, longest=1.0)
-    assert [mark["step"] for mark in quick["curve"]] == [0, 1, 2, 3, 5, 9]
-    assert quick["steps_at_equal_time"] == 9
-    assert quick["bits_at_equal_steps"] == quick["curve"][4]["bits"]
-    assert quick["seconds_to_equal_steps"] == pytest.approx(0.5)
-    assert quick["step_seconds"] == pytest.approx(0.1)
-    assert slow["steps_at_equal_time"] == 2
-    assert slow["bits_at_equal_steps"] is None  # given up
-    assert [mark["bits"] for mark in slow["curve"]] == [mark["bits"] for mark in quick["curve"][:3]]
+    quick = experiment.trained(config, model, 0, 0.1, *streams)
+    assert [mark["step"] for mark in quick["curve"]] == [0, 1, 2, 4, 5, 8]
+    assert quick["steps_at_equal_time"] == 8
+    assert quick["bits_at_equal_time"] == quick["curve"][-1]["bits"]
+    assert quick["bits_at_equal_steps"] == quick["curve"][-2]["bits"]
+    slow = experiment.trained(replace(config, longest=1.0), model, 0, 0.4, *streams)
+    assert slow["bits_at_equal_steps"] is None  # given up: it would take 2 s
+    assert slow["curve"] == quick["curve"][:3]
 
 
 @pytest.mark.parametrize(
@@ -108,10 +106,9 @@ def test_nearest_is_the_nearest():
 
 def test_what_was_not_reached_is_a_dash_at_the_end_and_has_no_dot(folder):
     results = json.loads((folder / "results.json").read_text())
-    for name in ("bits_at_equal_steps", "seconds_to_equal_steps", "bits_at_equal_time"):
-        results["points"][0][name] = None
-    lines = experiment.table(results["points"]).splitlines()
-    assert "| – | – | – |" in lines[-1]
+    results["points"][0]["bits_at_equal_steps"] = None
+    lines = experiment.table(results).splitlines()
+    assert " | – | " in lines[-1]
     assert lines[-1].startswith("| elman ")
     scores = experiment.plot(results).axes[0]
     assert np.isnan(scores.lines[0].get_ydata()).sum() == 0
@@ -161,9 +158,9 @@ def test_points_of_another_machine_are_not_added_to(folder, text, tmp_path, caps
     (tmp_path / "out").mkdir()
     for name in ("config.json", "run.json"):
         (tmp_path / "out" / name).write_text((folder / name).read_text())
-    records = (folder / experiment.POINTS).read_text()
-    (tmp_path / "out" / experiment.POINTS).write_text(records.replace('"cores": ', '"cores": 9'))
+    records = (folder / experiment.TIMES).read_text()
+    (tmp_path / "out" / experiment.TIMES).write_text(records.replace('"cores": ', '"cores": 9'))
     flags = [f"--data.path={text}", f"--out={tmp_path / 'out'}", "--seeds=1"]
     with pytest.raises(SystemExit):
         experiment.main([*SMALL, *flags])
-    assert "with points of machine {" in capsys.readouterr().err
+    assert "with records of machine {" in capsys.readouterr().err
