@@ -286,12 +286,12 @@ def load_corpus(data: Data) -> Corpus:
     from experiments.data.sentiment_rows import CLASSES
 
     rows = sentiment_corpus.load(data.source, data.name, data.path, data.target)
-    splits = [_texts(rows[name]) for name in ("train", "validation", "test")]
+    train, validation, test = (_texts(rows[name]) for name in ("train", "validation", "test"))
     counts = Counter[str]()
-    for text in splits[0].texts:
+    for text in train.texts:
         counts.update(lower_case_words(text))
     vocabulary = from_counts(counts, minimum_count=data.minimum_count)
-    return Corpus(*splits, vocabulary, CLASSES[data.target])
+    return Corpus(train, validation, test, vocabulary, CLASSES[data.target])
 
 
 def load_domains(data: Data) -> dict[str, Texts]:
@@ -756,7 +756,7 @@ def attention_agrees(explained: Sequence[Explained]) -> float | None:
     from scipy.stats import kendalltau
 
     found = [
-        float(kendalltau(one.weights, np.abs(one.carried)).statistic)
+        float(kendalltau(one.weights, np.abs(one.carried))[0])
         for one in explained
         if one.weights is not None and len(one.words) > 2
     ]

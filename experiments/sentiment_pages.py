@@ -195,13 +195,14 @@ def comparison_page(summary: Mapping[str, Any]) -> str:
     """The comparison as a page, with the command, the machine and the versions."""
     seeds = len({cell["seed"] for cell in summary["cells"]})
     mean = float(np.mean([cell["scores"]["test"]["accuracy"] for cell in summary["cells"]]))
+    count = summary["texts"]["test"]
     return f"""# Sentiment: poolings, directions, and other kinds of texts
 
 {made_with(summary)} Each model is
 trained from {seeds} seeds and stopped by its validation {COLUMNS[METRIC]};
 a figure is their mean, ± the standard deviation of one. Guessing has a balanced accuracy of
-{1 / len(summary["classes"]):.3f}. The choice of {summary["texts"]["test"]:,} texts for the test part
-adds a standard error of {standard_error(mean, summary["texts"]["test"])}, the same for all rows.
+{1 / len(summary["classes"]):.3f}. The choice of {count:,} texts for the test part adds a standard
+error of {standard_error(mean, count)}, the same for all rows.
 
 {chr(10).join(comparison_tables(summary))}
 {published_domains_lines(summary["published_domains"])}{published_lines(summary["published"])}

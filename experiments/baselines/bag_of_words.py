@@ -70,7 +70,7 @@ def fit(
     for phrase in phrases:
         vectors = TfidfVectorizer(
             tokenizer=lower_case_words,
-            token_pattern=None,
+            token_pattern=None,  # pyright: ignore[reportArgumentType]  # else it warns of it
             lowercase=False,
             ngram_range=(1, phrase),
             sublinear_tf=True,

@@ -113,10 +113,10 @@ class SequenceClassifierParams(NamedTuple):
 class LabelledBatch(NamedTuple):
     """B sequences side by side and what each of them is."""
 
-    inputs: Array  # (T, B) integer
-    lengths: Array  # (B,) integer, Tx of each
-    labels: Array  # (B,) integer, 0 … K−1
-    weights: Array  # (B,) float32, 1 for an example, 0 for a missing one
+    inputs: ArrayLike  # (T, B) integer
+    lengths: ArrayLike  # (B,) integer, Tx of each
+    labels: ArrayLike  # (B,) integer, 0 … K−1
+    weights: ArrayLike  # (B,) float32, 1 for an example, 0 for a missing one
 
 
 class DropoutMasks(NamedTuple):

@@ -149,7 +149,7 @@ def test_labels_of_the_hub_become_classes():
         (rows([1], review=["x"]), "binary", "columns: got review, label, expected text or"),
     ):
         with pytest.raises(ValueError, match=message):
-            sentiment_hub.opinions(bad, target)
+            sentiment_hub.opinions(bad, target)  # pyright: ignore[reportArgumentType]
 
 
 def test_an_unreachable_hub_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch):

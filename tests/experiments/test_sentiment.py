@@ -165,7 +165,9 @@ def test_scores_are_those_of_a_table_written_out():
 def test_texts_of_the_picture_are_the_first_ones_right_and_wrong():
     def one(words, verdict):
         log_probabilities = np.log([0.9, 0.1] if verdict == 0 else [0.1, 0.9])
-        return experiment.Explained(["a"] * words, [True] * words, log_probabilities, [], None)
+        return experiment.Explained(
+            ["a"] * words, [True] * words, log_probabilities, np.zeros(words), None
+        )
 
     verdicts = [0, 1, 1, 0, 0, 0, 1, 0]
     explained = [one(31 if place == 2 else 5, verdict) for place, verdict in enumerate(verdicts)]
