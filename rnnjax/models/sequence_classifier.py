@@ -384,6 +384,7 @@ def log_probabilities_without_each(
     tokens: ArrayLike,
     length: ArrayLike | None = None,
     *,
+    rows: int = 64,
     plan: str | Plan = "auto",
 ) -> Array:
     """What a text would be without each one of its words: which of them carry the verdict.
@@ -391,13 +392,14 @@ def log_probabilities_without_each(
     r_t,k = log P(k | x^<1>, …, x^<t-1>, x^<t+1>, …, x^<Tx>)
 
     The word t carries log P(k | x) − r_t,k of the verdict k: exactly what the model's mind is
-    changed by, and not an approximation of it. All the shorter texts are read as one batch.
+    changed by, and not an approximation of it. The shorter texts are read in batches.
 
     Args:
         config: What the classifier is made of.
         params: Its parameters.
         tokens: `(T,)` integer, 0 … V−1: one text.
         length: `()` integer, Tx; None is T.
+        rows: How many of the shorter texts are read at once: what a long text takes of memory.
         plan: How each layer is run.
 
     Returns:
@@ -415,14 +417,26 @@ def log_probabilities_without_each(
     tokens = checked_ids("tokens", tokens, config.vocabulary_size)
     if tokens.ndim != 1 or tokens.shape[0] < 1:
         raise ValueError(f"tokens: got shape {tokens.shape}, expected (T,) with T of at least 1")
-    times = jnp.arange(tokens.shape[0], dtype=jnp.int32)
-    length = jnp.asarray(tokens.shape[0] if length is None else length, jnp.int32)
-    # The row that leaves word j out reads the next word from step j on, and is a word shorter; one
-    # past the length leaves out padding, and is not.
-    places = times[:, None] + (times[:, None] >= times).astype(jnp.int32)
-    inputs = tokens[jnp.minimum(places, tokens.shape[0] - 1)]
-    lengths = length - (times < length).astype(jnp.int32)
-    return class_log_probabilities(config, params, inputs, lengths, plan=plan)
+    check_size("rows", rows)
+    steps = tokens.shape[0]
+    length = jnp.asarray(steps if length is None else length, jnp.int32)
+    times = jnp.arange(steps, dtype=jnp.int32)[:, None]
+
+    def without(left_out: Array) -> Array:
+        """`(R,) -> (R, K)`."""
+        # The row that leaves word j out reads the next word from step j on, and is a word shorter;
+        # one past the length leaves out padding, and is not.
+        places = times + (times >= left_out).astype(jnp.int32)
+        inputs = tokens[jnp.minimum(places, steps - 1)]
+        lengths = length - (left_out < length).astype(jnp.int32)
+        return class_log_probabilities(config, params, inputs, lengths, plan=plan)
+
+    if steps <= rows:
+        return without(times[:, 0])
+    batches = -(-steps // rows)
+    left_out = jnp.arange(batches * rows, dtype=jnp.int32).reshape(batches, rows)
+    found = jax.lax.map(without, left_out)
+    return found.reshape(batches * rows, -1)[:steps]
 
 
 def median_class(log_probabilities: ArrayLike) -> Array:
