@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TypeVar
 
 AnyConfig = TypeVar("AnyConfig")
@@ -16,7 +17,7 @@ def preset_named(
     That is for the parser to refuse, by the type of the flag.
     """
     name = default
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    for flag, value in pairwise([*arguments, ""]):
         before, _, joined = flag.partition("=")
         if before == "--preset":
             name = joined or value
