@@ -561,6 +561,7 @@ def report(
         "lower_is_better": True,
         "step": step,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "train_names": {group: len(of_group) for group, of_group in corpus.train.items()},
         "test_names": {group: len(of_group) for group, of_group in corpus.test.items()},
         "test": bits_by_group(own, test, groups),
         "baselines": {
