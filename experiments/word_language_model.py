@@ -199,11 +199,11 @@ PRESETS = {
         optimizer=OptimizerConfig(
             learning_rate=3e-3,
             warmup_steps=100,
-            total_steps=4000,
+            total_steps=2400,
             final_fraction=0.02,
             clip_norm=10.0,
         ),
-        loop=LoopConfig(evaluate_every=800, checkpoint_every=800, log_every=20),
+        loop=LoopConfig(evaluate_every=600, checkpoint_every=600, log_every=20),
     ),
     "smoke": Train(
         run=RUN.with_name("word_language_model_smoke"),
