@@ -10,13 +10,13 @@ bits per character of held-out text twice: after the same number of steps, and a
 as it makes in the same time. The rate of learning is constant and the same for all, and what is
 scored is a moving average of the parameters, so that one run serves both marks.
 
-First the training steps of all are timed, which wants a machine that does nothing else; the steps
-of a time follow from that, so that training itself may be disturbed. Time is that of training steps
-with their data; compilation and scoring do not count.
+First the training steps of all are timed, in turns, which wants a machine that does nothing else;
+the steps of a time follow from that, so that training itself may be disturbed. Time is that of
+training steps with their data; compilation and scoring do not count.
 
-What was timed and trained is kept in the output folder, recurrence by recurrence: a run that was
-killed goes on there, by the same command. One recurrence is run with several seeds, which tells
-what a difference is worth.
+Times, and each recurrence once it is trained, are kept in the output folder: a run that was killed
+goes on there, by the same command. One recurrence is run with several seeds, which tells what a
+difference is worth.
 
 A recorded run with its scores is in docs/results/compare_recurrences/table.md.
 """
@@ -82,6 +82,7 @@ from rnnjax.training.versions import installed_versions
 
 TIMES, POINTS = "times.jsonl", "points.jsonl"
 WITHIN = 0.02  # by which the number of parameters may differ
+STEPS_OF_A_TURN = 5  # of which the first does not count: caches are another network's
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of either mark, after which the model is scored
 
 
@@ -107,7 +108,7 @@ class Compare:
         steps: Training steps at the first mark.
         seconds: Time of training at the second mark.
         longest: Seconds of training that the first mark may take; else it is given up.
-        timing_seconds: How long the training steps of each are timed.
+        turns: How often each is timed, the others in between.
         evaluation_characters: How much validation text is scored.
         repeated: The recurrence that is run with several seeds.
         seeds: How many.
@@ -130,7 +131,7 @@ class Compare:
     steps: int = 500
     seconds: float = 8.0
     longest: float = 25.0
-    timing_seconds: float = 1.0
+    turns: int = 12
     evaluation_characters: int = 100_000
     repeated: str = "lstm"
     seeds: int = 3
@@ -152,7 +153,7 @@ PRESETS = {
         steps=20,
         seconds=0.2,
         longest=2.0,
-        timing_seconds=0.05,
+        turns=1,
         evaluation_characters=2_000,
         seeds=2,
     ),
@@ -168,7 +169,6 @@ PRESETS = {
         steps=20_000,
         seconds=3_600.0,
         longest=4 * 3_600.0,
-        timing_seconds=10.0,
         evaluation_characters=250_000,
     ),
 }
@@ -195,7 +195,7 @@ def check(config: Compare) -> tuple[str, ...]:
     """
     for name in (
         "parameters", "layers", "embedding_size", "batch_size", "window", "steps",
-        "evaluation_characters", "seeds",
+        "evaluation_characters", "seeds", "turns",
     ):  # fmt: skip
         check_size(name, getattr(config, name))
     if not 0 < config.seconds <= config.longest:
@@ -304,35 +304,44 @@ def prepared(
 
 def timed(
     config: Compare,
-    model: LanguageModelConfig,
+    models: Mapping[str, LanguageModelConfig],
     train: TokenStreams,
     held_out: TokenStreams,
     clock: Callable[[], float] = perf_counter,
-) -> dict[str, Any]:
-    """How long a training step takes, with its data; the median, and by which plan."""
-    state, step, compile_seconds, _ = prepared(config, model, config.seed, train, held_out)
-    times: list[float] = []
-    # The first two steps warm up and do not count.
-    while len(times) < 5 or sum(times[2:]) < config.timing_seconds:
-        start = clock()
-        state, _ = step(state, window(train, len(times), config.window))
-        jax.block_until_ready(state.params)
-        times.append(clock() - start)
+) -> list[dict[str, Any]]:
+    """How long a training step of each takes, with its data; the median, and by which plan."""
+    networks, states = {}, {}
+    for name, model in models.items():
+        say(f"compiling {name}")
+        networks[name] = prepared(config, model, config.seed, train, held_out)
+        states[name] = networks[name].state
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for turn in range(config.turns):
+        for name, network in networks.items():
+            for position in range(STEPS_OF_A_TURN):
+                start = clock()
+                batch = window(train, turn * STEPS_OF_A_TURN + position, config.window)
+                states[name], _ = network.step(states[name], batch)
+                jax.block_until_ready(states[name].params)
+                if position:
+                    times[name].append(clock() - start)
+        say(f"timed, turn {turn + 1} of {config.turns}")
     example = np.zeros((config.window, config.batch_size, config.embedding_size), np.float32)
-    explained = rnnjax.explain_plan(
-        REGISTRY[model.recurrence],
-        state.params.layers[0],
-        example,
-        resets=np.zeros(example.shape[:2], bool),
-    )
-    return {
-        "hidden_size": model.hidden_sizes[0],
-        "parameters": parameter_count(model),
-        "plan": explained.plan,
-        "compile_seconds": compile_seconds,
-        "step_seconds": median(times[2:]),
-        "timed_steps": len(times) - 2,
-    }
+    resets = np.zeros(example.shape[:2], bool)
+    return [
+        {
+            "recurrence": name,
+            "hidden_size": model.hidden_sizes[0],
+            "parameters": parameter_count(model),
+            "plan": rnnjax.explain_plan(
+                REGISTRY[name], states[name].params.layers[0], example, resets=resets
+            ).plan,
+            "compile_seconds": networks[name].compile_seconds,
+            "step_seconds": median(times[name]),
+            "fastest_step_seconds": min(times[name]),
+        }
+        for name, model in models.items()
+    ]
 
 
 def trained(
@@ -391,14 +400,12 @@ def compare(config: Compare) -> dict[str, Any]:
         done = {(point["recurrence"], point["seed"]) for point in points}
         if known:
             say(f"{len(known)} are timed and {len(done)} trained in {run.path} already")
-        for name in names:
-            if name not in known:
-                known[name] = (
-                    {"recurrence": name} | timed(config, models[name], train, held_out) | now
-                )
-                append_record(run.path / TIMES, known[name])
-                say(f"timed {name}: {three_digits(1e3 * known[name]['step_seconds'])} ms a step")
-                jax.clear_caches()  # else the programs of all are held to the end
+        untimed = {name: models[name] for name in names if name not in known}
+        for record in timed(config, untimed, train, held_out) if untimed else ():
+            known[record["recurrence"]] = record | now
+            append_record(run.path / TIMES, record | now)
+            say(f"{record['recurrence']}: {three_digits(1e3 * record['step_seconds'])} ms a step")
+        jax.clear_caches()  # else the programs of all are held to the end
         missing = [point for point in wanted if point not in done]
         begun = perf_counter()
         for number, (name, seed) in enumerate(missing, start=1):
