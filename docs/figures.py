@@ -262,3 +262,55 @@ for _name, _baseline in (
     FIGURES[f"character_language_model.{_name}_bits"] = lambda baseline=_baseline: (
         f"{record('character_language_model/report.json')['baselines']['test'][baseline]:.3f}"
     )
+
+
+# Sentiment
+
+
+def _sentiment(path: str) -> dict[str, Any]:
+    return record(f"{path}/report.json")
+
+
+_BASELINES_OF_SENTIMENT = {
+    "bag": "bag of words, logistic regression",
+    "rules": "VADER: word list and rules, nothing learned",
+}
+for _name, _whose in _BASELINES_OF_SENTIMENT.items():
+    FIGURES[f"sentiment.{_name}_accuracy"] = lambda whose=_whose: (
+        f"{_sentiment('sentiment')['baselines']['test'][whose]['accuracy']:.3f}"
+    )
+
+
+@figure("sentiment.accuracy")
+def _() -> str:
+    return f"{_sentiment('sentiment')['test']['accuracy']:.3f}"
+
+
+@figure("sentiment.test_texts")
+def _() -> str:
+    return f"{_sentiment('sentiment')['texts']['test']:,}"
+
+
+@figure("sentiment.attention_agrees")
+def _() -> str:
+    return f"{_sentiment('sentiment')['attention_agrees']:.2f}"
+
+
+def _mean_of_poolings(part: str, score: str) -> dict[tuple[str, bool], float]:
+    """The mean over seeds of a score, by pooling and whether there are both directions."""
+    found: dict[tuple[str, bool], list[float]] = {}
+    for cell in _sentiment("sentiment_compared")["cells"]:
+        of_one = found.setdefault((cell["pooling"], cell["bidirectional"]), [])
+        of_one.append(cell["scores"][part][score])
+    return {model: sum(values) / len(values) for model, values in found.items()}
+
+
+for _part in ("test", "tweets", "amazon", "nyt"):
+    for _end, _choose in (("worst", min), ("best", max)):
+        FIGURES[f"sentiment_compared.{_end}_on_{_part}"] = lambda part=_part, choose=_choose: (
+            f"{choose(_mean_of_poolings(part, 'balanced_accuracy').values()):.3f}"
+        )
+    for _whose, _key in _BASELINES_OF_SENTIMENT.items():
+        FIGURES[f"sentiment_compared.{_whose}_on_{_part}"] = lambda part=_part, key=_key: (
+            f"{_sentiment('sentiment_compared')['baselines'][part][key]['balanced_accuracy']:.3f}"
+        )
