@@ -46,6 +46,15 @@ SCORES = 2 * drawn(T, B, K, seed=3)
 TAGS = np.random.default_rng(4).integers(0, K, (T, B))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """What is computed does not depend on how hard XLA tries; how long the tests take does."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def all_sequences(length):
     return list(itertools.product(range(K), repeat=length))
 

@@ -50,6 +50,7 @@ def test_a_batch_holds_its_sentences_and_each_distinct_word_once(encoded):
     batch = stack_sentences(encoded, [2, 0], steps=6, batch_size=3)
     assert read_back(batch) == expected([2, 0])
     assert batch.inputs.words.shape == batch.tags.shape == (6, 3)
+    assert batch.inputs.spellings is not None
     lengths = np.asarray(batch.inputs.spellings.lengths)
     assert sorted(lengths[lengths > 0]) == [1, 1, 2, 3]  # a, d, Bb, ccc
     assert not batch.inputs.words[5:].any()
@@ -95,6 +96,8 @@ def test_long_words_keep_their_ends():
     assert shortened("abcdefg", 4) == "abfg"
     assert shortened("abc", 1) == "a"
     longest = encode_sentences([["x" * 9 + "d"]], None, WORDS, LABELS, CHARACTERS, longest_word=4)
+    assert longest.character_lengths is not None
+    assert longest.characters is not None
     assert longest.character_lengths.tolist() == [4]
     assert CHARACTERS.decode(longest.characters[:, 0]) == ["<unk>"] * 3 + ["d"]
 
