@@ -11,11 +11,13 @@ from rnnjax.training.versions import installed_versions
 def versions_record() -> dict[str, str]:
     """Versions of Python and the packages, the digest of rnnjax's source, and options set outside.
 
-    The last are XLA's, and those of the C library's allocator.
+    The last are XLA's, those of the C library's allocator, and whether calls on a CPU may return
+    before they are done.
     """
     return installed_versions() | {
         "rnnjax_source_sha256": source_digest(Path(rnnjax.__file__).parent),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "JAX_CPU_ENABLE_ASYNC_DISPATCH": os.environ.get("JAX_CPU_ENABLE_ASYNC_DISPATCH", ""),
         "malloc": " ".join(
             f"{name}={value}"
             for name, value in sorted(os.environ.items())

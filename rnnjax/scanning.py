@@ -140,11 +140,52 @@ def one_step(recurrence: Recurrence, params: Params, carry: Carry, x: Array) -> 
         carry: Leaves `(*B, H)`, in the dtype of the given one.
         y: `(*B, H)`, in the dtype of x.
     """
-    accumulation = default_accumulation_dtype(x.dtype)
-    within = computing_in(recurrence, x.dtype, accumulation)
+    return one_step_of_projected(
+        recurrence, params, carry, project_inputs(recurrence, params, x), x.dtype
+    )
+
+
+def project_inputs(recurrence: Recurrence, params: Params, xs: Array) -> Any:
+    """All that a recurrence computes of its inputs alone, such as of every token there is.
+
+    z = project(x)
+
+    Args:
+        recurrence: What is computed.
+        params: Its parameters.
+        xs: `(..., I)`, whose dtype is that of the products, as in `scan`.
+
+    Returns:
+        z: Leaves `(..., GH)`, as `one_step_of_projected` takes them.
+    """
+    accumulation = default_accumulation_dtype(xs.dtype)
+    within = computing_in(recurrence, xs.dtype, accumulation)
+    return within.project(cast_leaves(params, accumulation), xs)
+
+
+def one_step_of_projected(
+    recurrence: Recurrence, params: Params, carry: Carry, z: Any, dtype: DTypeLike
+) -> tuple[Carry, Array]:
+    """One step from an input that `project_inputs` has seen.
+
+    (carry^<t>, y^<t>) = step(carry^<t-1>, z^<t>)
+
+    Args:
+        recurrence: What is computed.
+        params: Its parameters.
+        carry: Leaves `(*B, H)`.
+        z: Leaves `(*B, GH)`.
+        dtype: Of the inputs, which is that of the products and of y.
+
+    Returns:
+        carry: Leaves `(*B, H)`, in the dtype of the given one.
+        y: `(*B, H)`.
+    """
+    accumulation = default_accumulation_dtype(dtype)
+    within = computing_in(recurrence, dtype, accumulation)
     params, before = cast_leaves((params, carry), accumulation)
-    after, y = within.step(params, before, within.project(params, x))
-    return returned_carry(after, carry, x.dtype), y.astype(x.dtype)
+    after, y = within.step(params, before, z)
+    return returned_carry(after, carry, dtype), y.astype(dtype)
 
 
 def sequence_ends(starts: ArrayLike, lengths: ArrayLike | None = None) -> Array:

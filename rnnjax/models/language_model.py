@@ -1,6 +1,6 @@
 """A recurrent language model: what comes next, given all that came before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import NamedTuple
@@ -28,10 +28,14 @@ from rnnjax.plans.protocol import Plan
 from rnnjax.recurrences import REGISTRY
 from rnnjax.recurrences.initializers import drawing_dtype
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
+from rnnjax.scanning import one_step_of_projected, project_inputs
 from rnnjax.text.encoding import one_hot
 from rnnjax.text.streams import TextBatch
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
+
+MOST_PROJECTED_TOKENS = 1024
+"""V up to which all tokens are projected before a sample: milliseconds, which each step repays."""
 
 LanguageModelState = tuple[Carry, ...]
 """The carry of each layer, bottom first; leaves `(*B, H)`."""
@@ -451,7 +455,7 @@ def _sample(
         state, _ = apply_language_model(config, params, state, prime[:-1])
     _, tokens = sample_tokens(
         key,
-        partial(step_language_model, config, params),
+        _step_of_a_sample(config, params),
         state,
         prime[-1],
         length,
@@ -461,6 +465,28 @@ def _sample(
         forbidden=forbidden,
     )
     return tokens
+
+
+def _step_of_a_sample(
+    config: LanguageModelConfig, params: LanguageModelParams
+) -> Callable[[LanguageModelState, Array], tuple[LanguageModelState, Array]]:
+    """`step_language_model`; where tokens are few, all are projected once and then looked up."""
+    if config.vocabulary_size > MOST_PROJECTED_TOKENS:
+        return partial(step_language_model, config, params)
+    recurrence, dtype = _recurrence(config), _compute_dtype(config)
+    lowest, *above = params.layers
+    tokens = _vectors(config, params, jnp.arange(config.vocabulary_size))
+    table = project_inputs(recurrence, lowest, tokens)
+
+    def step(state: LanguageModelState, token: Array) -> tuple[LanguageModelState, Array]:
+        z = jax.tree.map(lambda leaf: leaf[token], table)
+        first, y = one_step_of_projected(recurrence, lowest, state[0], z, dtype)
+        rest: LanguageModelState = ()
+        if above:
+            rest, y = step_deep(recurrence, above, state[1:], y)
+        return (first, *rest), apply_dense(_head(params), y, output_dtype=config.output_dtype)
+
+    return step
 
 
 def _recurrence(config: LanguageModelConfig) -> Recurrence:

@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
+from support.tolerances import assert_close
 
 from rnnjax.models.language_model import (
+    MOST_PROJECTED_TOKENS,
     LanguageModelConfig,
+    _step_of_a_sample,
     apply_language_model,
     init_language_model,
     initial_state,
@@ -184,6 +188,30 @@ def test_greedy_samples_are_the_likeliest_continuation_of_the_prime(params):
         text = np.concatenate([text, np.asarray(logits[len(text) - 1].argmax(-1))[None]])
     written = sample_language_model(CONFIG, params, jax.random.key(0), prime, 4, temperature=0.0)
     np.testing.assert_array_equal(written, text[3:])
+
+
+@pytest.mark.parametrize(
+    ("name", "embedding_size"),
+    [("lstm", None), *((name, 3) for name in REGISTRY if reads_vectors(name))],
+)
+def test_tokens_projected_once_predict_what_the_steps_of_the_model_do(name, embedding_size):
+    config = LanguageModelConfig(V, name, (4, 4), embedding_size)
+    params = init_language_model(jax.random.key(0), config)
+    tokens = jax.random.randint(jax.random.key(1), (3, 2), 0, V)
+
+    def logits_of(step):
+        return lax.scan(step, initial_state(config, params, (2,)), tokens)[1]
+
+    actual = logits_of(_step_of_a_sample(config, params))
+    expected = logits_of(partial(step_language_model, config, params))
+    assert_close(actual, expected, "float32")
+
+
+def test_many_tokens_are_not_projected_beforehand():
+    config = LanguageModelConfig(MOST_PROJECTED_TOKENS + 1, "elman", (2,), 2)
+    step = _step_of_a_sample(config, init_language_model(jax.random.key(0), config))
+    assert isinstance(step, partial)
+    assert step.func is step_language_model
 
 
 def test_the_same_seed_writes_the_same_text_without_what_is_forbidden(params):
