@@ -120,7 +120,7 @@ class Train:
     )
     batch_size: int = 128
     seed: int = 0
-    samples: int = 1000
+    samples: int = 2000
     temperature: float = 1.0
 
 
