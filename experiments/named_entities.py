@@ -468,11 +468,6 @@ class Tagger(NamedTuple):
     params: SequenceTaggerParams
     vocabulary: TaggerVocabulary
 
-    @property
-    def allowed(self) -> AllowedTags | None:
-        """Which tags may follow which; a softmax decides each word by itself."""
-        return allowed_of(self.model, self.vocabulary.labels)
-
 
 def allowed_of(model: SequenceTaggerConfig, labels: tuple[str, ...]) -> AllowedTags | None:
     """What the field is told of BIO; None without a field."""
@@ -516,17 +511,33 @@ def compiled_decode(
     return jax.jit(partial(tag_sentences, model, allowed=allowed, plan=plan))
 
 
+@lru_cache(4)
+def compiled_probabilities(
+    model: SequenceTaggerConfig, labels: tuple[str, ...], plan: str
+) -> Callable[[Any, TaggerInputs], jax.Array]:
+    """`(params, inputs) -> P(y^<t> = k | x)`."""
+    allowed = allowed_of(model, labels)
+    return jax.jit(partial(tag_probabilities, model, allowed=allowed, plan=plan))
+
+
 def tags_of(tagger: Tagger, sentences: TaggedSentences) -> list[list[str]]:
     """The likeliest tags of each sentence."""
     labels = tagger.vocabulary.labels
-    decode = compiled_decode(tagger.model, labels, tagger.config.model.plan)
-    found: list[list[str]] = [[] for _ in sentences.words]
+    found = rows_of(tagger, sentences, compiled_decode)
+    return [repair_bio([labels[number] for number in row]) for row in found]
+
+
+def rows_of(
+    tagger: Tagger, sentences: TaggedSentences, compiled: Callable[..., Callable[..., jax.Array]]
+) -> list[np.ndarray]:
+    """What a compiled function, `(T, B, …)` of a batch, says of each sentence: `(n, …)`."""
+    function = compiled(tagger.model, tagger.vocabulary.labels, tagger.config.model.plan)
+    found: list[np.ndarray] = [np.zeros(0)] * len(sentences.words)
     for places, steps in evaluation_batches(sentences, batch_size=EVALUATION_BATCH):
         batch = stack_sentences(sentences, places, steps, EVALUATION_BATCH)
-        ids = np.asarray(decode(tagger.params, batch.inputs))
+        result = np.asarray(function(tagger.params, batch.inputs))
         for row, place in enumerate(places):
-            of_row = ids[: len(sentences.words[place]), row]
-            found[place] = repair_bio([labels[number] for number in of_row])
+            found[place] = result[: len(sentences.words[place]), row]
     return found
 
 
@@ -750,18 +761,11 @@ def tag_texts(tagger: Tagger, texts: Sequence[Sequence[str]]) -> list[Tagged]:
     """The likeliest tags of each text, and P(y^<t> = k | x)."""
     sentences = encoded(tagger.config, tagger.vocabulary, texts)
     found = tags_of(tagger, sentences)
-    result = []
-    for place, (tokens, tags) in enumerate(zip(texts, found, strict=True)):
-        batch = stack_sentences(sentences, [place], len(tokens), 1)
-        probable = tag_probabilities(
-            tagger.model,
-            tagger.params,
-            batch.inputs,
-            allowed=tagger.allowed,
-            plan=tagger.config.model.plan,
-        )
-        result.append(Tagged(list(tokens), tags, np.asarray(probable, np.float64)[:, 0]))
-    return result
+    probable = rows_of(tagger, sentences, compiled_probabilities)
+    return [
+        Tagged(list(tokens), tags, np.asarray(rows, np.float64))
+        for tokens, tags, rows in zip(texts, found, probable, strict=True)
+    ]
 
 
 def example(tagger: Tagger) -> dict[str, Any]:

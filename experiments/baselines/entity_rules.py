@@ -5,8 +5,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from experiments.data.tagged_rows import Sentence
 from rnnjax.text.bio import OUTSIDE, repair_bio
 
@@ -49,13 +47,9 @@ def fit_linear(train: Sequence[Sentence], *, seed: int = 0) -> LinearTagger:
     hasher = FeatureHasher(2**20, input_type="string")
     rows = (row for sentence in train for row in features(sentence.tokens))
     tags = [tag for sentence in train for tag in sentence.tags]
+    passes: dict[str, Any] = {"max_iter": 6, "tol": None}  # all of them, whatever the loss does
     classifier = SGDClassifier(
-        loss="log_loss",
-        alpha=1e-6,
-        max_iter=6,
-        tol=-np.inf,  # all passes, whatever the loss does
-        average=True,
-        random_state=seed,
+        loss="log_loss", alpha=1e-6, average=True, random_state=seed, **passes
     )
     classifier.fit(hasher.transform(rows), tags)
     return LinearTagger(hasher, classifier)
