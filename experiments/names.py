@@ -548,7 +548,7 @@ def report(
             temperature=config.temperature,
         )
         new = [name for name in novel if name not in set(corpus.train[group])]
-        samples[group] = ", ".join(new[:12])
+        samples[group] = ", ".join(new[-12:])
         sampled[group] = {
             "names": len(novel),
             "distinct": len(set(novel)) / len(novel),
