@@ -234,7 +234,7 @@ class Tag:
 PRESETS = {
     "demo": Train(
         optimizer=OptimizerConfig(
-            learning_rate=4e-3, warmup_steps=50, total_steps=1000, clip_norm=20.0
+            learning_rate=4e-3, warmup_steps=50, total_steps=800, clip_norm=20.0
         ),
         loop=LoopConfig(evaluate_every=100, checkpoint_every=100, log_every=20),
     ),
@@ -245,9 +245,9 @@ PRESETS = {
         # A character is its own spelling.
         model=Model(characters=False, dropout=0.3),
         optimizer=OptimizerConfig(
-            learning_rate=4e-3, warmup_steps=50, total_steps=1000, clip_norm=20.0
+            learning_rate=4e-3, warmup_steps=50, total_steps=750, clip_norm=20.0
         ),
-        loop=LoopConfig(evaluate_every=250, checkpoint_every=250, log_every=20),
+        loop=LoopConfig(evaluate_every=150, checkpoint_every=150, log_every=20),
         batch_size=32,
         bucket_growth=3.0,
     ),
