@@ -314,3 +314,23 @@ for _part in ("test", "tweets", "amazon", "nyt"):
         FIGURES[f"sentiment_compared.{_whose}_on_{_part}"] = lambda part=_part, key=_key: (
             f"{_sentiment('sentiment_compared')['baselines'][part][key]['balanced_accuracy']:.3f}"
         )
+
+
+# Names by group
+
+for _name, _read in (
+    ("bits", lambda report: f"{report['test']['bits_per_character']:.3f}"),
+    (
+        "best_other_bits",
+        lambda report: f"{min(report['baselines']['test'].values()):.3f}",
+    ),
+    ("right", lambda report: f"{100 * report['right_group']['this model']:.0f}"),
+    ("right_order_5", lambda report: f"{100 * report['right_group']['order 5, of the group']:.0f}"),
+    (
+        "times_as_many_last",
+        lambda report: significant(
+            report["train_names"]["last"] / report["train_names"]["male first"]
+        ),
+    ),
+):
+    FIGURES[f"names.{_name}"] = lambda read=_read: read(record("names/report.json"))
