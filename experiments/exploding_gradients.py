@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -224,7 +224,8 @@ def clipped(gradient: Any, by_norm: Array, by_value: Array) -> tuple[Any, ClipSt
     """A gradient clipped by value, then by its norm, and the norms before and after."""
     clip = record_clipping(optax.chain(optax.clip(by_value), optax.clip_by_global_norm(by_norm)))
     with jax.numpy_dtype_promotion("standard"):  # Optax leans on implicit promotion.
-        after, (_, norms) = clip.update(gradient, clip.init(gradient))
+        after, state = clip.update(gradient, clip.init(gradient))
+    _, norms = cast(tuple[Any, ClipState], state)
     return after, norms
 
 
@@ -379,7 +380,7 @@ def one_unit_loss(w: np.ndarray, b: np.ndarray, steps: int = 50) -> np.ndarray:
 
 def outcomes(config: Train, curves: Curves) -> tuple[np.ndarray, np.ndarray]:
     """Which runs diverged and which learned, `(methods, radii, seeds)` each."""
-    last = curves.loss[-max(1, config.steps // 10) :]
+    last = np.asarray(curves.loss)[-max(1, config.steps // 10) :]
     final = np.mean(last, axis=0).reshape(len(METHODS), len(config.radii), config.seeds)
     return ~(final <= GUESSING), final < LEARNED * GUESSING
 
@@ -453,8 +454,8 @@ def report(config: Train, run: RunFolder, curves: Curves) -> dict[str, Any]:
     )
     replace_text(run.path / "report.md", report_page(summary))
     draw_outcomes(summary, told, run.path / "outcomes.png")
-    draw_curves(config, curves.loss.reshape(shape), run.path / "loss.png")
-    draw_norms(config, curves.norm_before.reshape(shape), run.path / "norms.png")
+    draw_curves(config, np.asarray(curves.loss).reshape(shape), run.path / "loss.png")
+    draw_norms(config, np.asarray(curves.norm_before).reshape(shape), run.path / "norms.png")
     draw_cliffs(config, run.path / "cliffs.png")
     print(outcome_table(summary) + "\n\n" + predictor_table(summary))
     print(f"\nIn {run.path}: report.md, outcomes.png, loss.png, norms.png, cliffs.png")

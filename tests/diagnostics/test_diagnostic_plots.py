@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from rnnjax.diagnostics.gates import GateSaturation, gate_saturation
+from rnnjax.diagnostics.gates import gate_saturation
 from rnnjax.diagnostics.plots import (
     COLORS,
     plot_clipping,
@@ -21,8 +21,7 @@ NORMS = RNG.uniform(0.1, 5, 30)
 
 def gates(shift):
     values = RNG.uniform(0, 1, (9, 2, 5)) ** (1 + shift)
-    found = gate_saturation(values)
-    return GateSaturation(*(np.asarray(part) for part in found))
+    return gate_saturation(values)
 
 
 PLOTS = {

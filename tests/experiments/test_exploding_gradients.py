@@ -86,7 +86,7 @@ def test_runs_end_as_their_last_losses_say():
     losses[-2:, 1] = 40.0
     losses[-2:, 2] = 0.01
     losses[:5, 3] = 1e6  # what happened on the way does not count
-    curves = experiment.Curves(losses, losses, losses)
+    curves = experiment.Curves(*[jnp.asarray(losses)] * 3)
     diverged, learned = experiment.outcomes(replace(CONFIG, steps=20), curves)
     assert diverged.shape == (3, 2, 2)
     assert diverged.ravel().tolist() == [True, True] + [False] * 10
