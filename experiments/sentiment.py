@@ -676,6 +676,7 @@ def report(config: Train, corpus: Corpus, outcome: Outcome, start: Mapping[str, 
         "baselines": baselines,
         "published": PUBLISHED if _is_about_films(config.data) else {},
         "explained": len(explained),
+        "shown": len(shown),
         "words": words_that_carried(explained),
         "attention_agrees": attention_agrees(explained),
     }
@@ -704,7 +705,8 @@ def report(config: Train, corpus: Corpus, outcome: Outcome, start: Mapping[str, 
         )
     print(f"\n{summary['texts']['test']:,} held-out texts (test)\n")
     print("\n".join(table_of_scores(summary)))
-    print(f"\nIn {folder}: report.md, training.png, words.png, metrics.jsonl, tensorboard/")
+    pictures = "training.png, words.png" if shown else "training.png"
+    print(f"\nIn {folder}: report.md, {pictures}, metrics.jsonl, tensorboard/")
     return summary
 
 
@@ -755,11 +757,11 @@ def attention_agrees(explained: Sequence[Explained]) -> float | None:
     """
     from scipy.stats import kendalltau
 
-    found = [
-        float(kendalltau(one.weights, np.abs(one.carried))[0])
-        for one in explained
-        if one.weights is not None and len(one.words) > 2
-    ]
+    found = []
+    for one in explained:
+        if one.weights is not None and len(one.words) > 2:
+            tau, _ = kendalltau(one.weights, np.abs(one.carried))
+            found.append(tau)
     finite = [value for value in found if np.isfinite(value)]
     return float(np.mean(finite)) if finite else None
 

@@ -109,6 +109,12 @@ def report_page(summary: Mapping[str, Any]) -> str:
             f"{summary['attention_agrees']:.2f} in the mean\nof these texts: 1 would be the same "
             "order, 0 no relation.\n"
         )
+    picture = ""
+    if summary["shown"]:
+        picture = (
+            "\nThe first short texts of the test part, right ones and wrong ones:\n\n"
+            "![a few texts with coloured words](words.png)\n\n"
+        )
     about, metric = summary["baselines"]["about"], COLUMNS[METRIC]
     return f"""# Sentiment
 
@@ -129,12 +135,8 @@ The features of the bag of words are phrases of up to {about["phrase"]} words, i
 ## Which words carried the verdict
 
 A word carries what the verdict changes by if it is left out, here the {unit}.
-The first texts of the test part, right ones and wrong ones:
-
-![a few texts with coloured words](words.png)
-
-In the mean over the first {summary["explained"]} texts of the test part, of the words that stand
-there at least {words["at_least"]} times:
+{picture}In the mean over the first {summary["explained"]} texts of the test part, of the words that
+stand there at least {words["at_least"]} times:
 
 {carried}{attention}"""
 
