@@ -5,7 +5,6 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from support.tolerances import assert_close
 
@@ -119,7 +118,7 @@ def test_it_is_the_sum_over_all_sequences_for_each_length(params):
 def test_probabilities_of_all_sequences_add_up_to_one(params):
     sequences = np.array(all_sequences(T)).T
     rows = np.repeat(SCORES[:, :1], sequences.shape[1], axis=1)
-    losses = np.asarray(conditional_random_field_loss(params, rows, sequences))
+    losses = np.asarray(jax.jit(conditional_random_field_loss)(params, rows, sequences))
     assert losses.min() >= 0
     np.testing.assert_allclose(np.exp(-losses).sum(), 1, rtol=1e-12)
 
@@ -189,19 +188,28 @@ def test_scores_may_be_huge_and_of_low_precision():
     assert np.isfinite(huge["gradient"][1]).all()
     low = jnp.asarray(SCORES, jnp.bfloat16)
     narrow = jax.tree.map(lambda array: array.astype(jnp.bfloat16), PARAMS)
-    loss = conditional_random_field_loss(narrow, low, TAGS, lengths=LENGTHS)
-    assert loss.dtype == jnp.float32
-    wide = jax.tree.map(lambda array: array.astype(jnp.float32), narrow)
-    expected = conditional_random_field_loss(wide, low.astype(jnp.float32), TAGS, lengths=LENGTHS)
-    np.testing.assert_array_equal(loss, expected)
+    losses = jax.jit(
+        lambda *given: [
+            conditional_random_field_loss(params, scores, TAGS, lengths=LENGTHS)
+            for params, scores in (given, jax.tree.map(lambda a: a.astype(jnp.float32), given))
+        ]
+    )(narrow, low)
+    assert losses[0].dtype == jnp.float32
+    np.testing.assert_array_equal(*losses)
 
 
 def test_batch_axes_may_be_any():
     several = everything(PARAMS, SCORES, TAGS, LENGTHS)
-    two = (SCORES.reshape(T, 2, 3, K), TAGS.reshape(T, 2, 3), LENGTHS.reshape(2, 3))
-    loss = conditional_random_field_loss(PARAMS, *two[:2], lengths=two[2])
+
+    @jax.jit
+    def with_two_axes_and_with_none(scores, tags, lengths):
+        two = scores.reshape(T, 2, 3, K), tags.reshape(T, 2, 3)
+        loss = conditional_random_field_loss(PARAMS, *two, lengths=lengths.reshape(2, 3))
+        return loss, viterbi(PARAMS, scores[:, 0])
+
+    loss, (tags, best) = with_two_axes_and_with_none(SCORES, TAGS, LENGTHS)
+    assert loss.shape == (2, 3)
     np.testing.assert_allclose(loss.reshape(-1), several["loss"], rtol=1e-12, atol=1e-13)
-    tags, best = viterbi(PARAMS, SCORES[:, 0])
     np.testing.assert_array_equal(tags, several["viterbi"][0][:, 0])
     assert best.shape == ()
 
@@ -210,22 +218,21 @@ def test_a_field_learns_what_follows_what():
     """Tags 0, 1, 2, 0, … with steps that say nothing: the transitions must carry it."""
     tags = np.tile(np.array([0, 1, 2]), 2)[:T, None]
     silent = np.zeros((T, 1, K))
-    optimizer = optax.sgd(1.0)
-    params = init_conditional_random_field(K, dtype=jnp.float64)
-    state = optimizer.init(params)
+
+    def loss(params):
+        return jnp.sum(conditional_random_field_loss(params, silent, tags))
 
     @jax.jit
-    def train(params, state):
-        gradient = jax.grad(lambda p: jnp.sum(conditional_random_field_loss(p, silent, tags)))(
-            params
-        )
-        updates, state = optimizer.update(gradient, state)
-        return optax.apply_updates(params, updates), state
+    def trained(params):
+        def descend(_, params):
+            return jax.tree.map(lambda p, g: p - g, params, jax.grad(loss)(params))
 
-    for _ in range(60):
-        params, state = train(params, state)
-    assert conditional_random_field_loss(params, silent, tags)[0] < 0.1
-    np.testing.assert_array_equal(viterbi(params, silent)[0], tags)
+        params = jax.lax.fori_loop(0, 60, descend, params)
+        return loss(params), viterbi(params, silent)[0]
+
+    nats, best = trained(init_conditional_random_field(K, dtype=jnp.float64))
+    assert nats < 0.1
+    np.testing.assert_array_equal(best, tags)
 
 
 def test_bad_arguments_are_refused():

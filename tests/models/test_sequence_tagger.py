@@ -42,6 +42,7 @@ apply, spell, decode, probabilities = (
     jax.jit(partial(function, plan="reference"), static_argnums=0)
     for function in (apply_sequence_tagger, spell_words, tag_sentences, tag_probabilities)
 )
+init = jax.jit(init_sequence_tagger, static_argnums=1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,7 +56,7 @@ def quick_compilation():
 
 @pytest.fixture(scope="module")
 def params():
-    return init_sequence_tagger(jax.random.key(0), CONFIG)
+    return init(jax.random.key(0), CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_the_backward_direction_sees_what_comes_later(params, batch):
     moved = np.abs(apply(CONFIG, params, batch.inputs) - apply(CONFIG, params, later))[:, 0].max(-1)
     assert (moved > 0).all()
     one_way = replace(CONFIG, bidirectional=False)
-    params = init_sequence_tagger(jax.random.key(0), one_way)
+    params = init(jax.random.key(0), one_way)
     moved = np.abs(apply(one_way, params, batch.inputs) - apply(one_way, params, later))
     np.testing.assert_array_equal(moved[:4, 0], 0)
     assert moved[4, 0].max() > 0
@@ -130,7 +131,7 @@ def test_the_loss_is_that_of_the_field_in_the_mean_of_the_sentences(params, batc
 
 def test_without_a_field_it_is_a_softmax_of_each_word(batch):
     config = replace(CONFIG, head="softmax", dropout=0.0)
-    params = init_sequence_tagger(jax.random.key(0), config)
+    params = init(jax.random.key(0), config)
     assert params.field is None
     (loss, _), _ = loss_and_gradient(config, params, (), batch, jax.random.key(0))
     log_p = np.asarray(jax.nn.log_softmax(apply(config, params, batch.inputs)))
@@ -143,9 +144,8 @@ def test_without_a_field_it_is_a_softmax_of_each_word(batch):
     )
 
 
-def test_tags_are_well_formed_and_probabilities_add_up(batch):
+def test_tags_are_well_formed_and_probabilities_add_up(params, batch):
     """Also of an untrained tagger that would rather begin with I-X."""
-    params = init_sequence_tagger(jax.random.key(0), CONFIG)
     params = params._replace(head=params.head._replace(b=jnp.array([0.0, 0.0, 9.0])))
     free = np.asarray(decode(CONFIG, params, batch.inputs))
     assert (free[0, :2] == 2).all()
@@ -190,6 +190,7 @@ def test_dropout_is_drawn_from_the_key_in_training_alone(params, batch):
     )
 
 
+@pytest.mark.slow
 def test_it_learns_a_name_by_its_capital_letter():
     """Words are all unknown; only spelling tells a name, and a name goes on in lower case."""
     config = SequenceTaggerConfig(
@@ -200,9 +201,7 @@ def test_it_learns_a_name_by_its_capital_letter():
     # Word 0 begins with the capital, word 1 is a particle, which goes on with a name; 2 and 3 not.
     characters = np.array([[2, 0, 1, 1], [0, 1, 0, 1]], np.int32)
     optimizer = build_optimizer(OptimizerConfig(0.03, "constant", 0, total_steps=80))
-    state = initial_train_state(
-        init_sequence_tagger(jax.random.key(0), config), optimizer, (), jax.random.key(1)
-    )
+    state = initial_train_state(init(jax.random.key(0), config), optimizer, (), jax.random.key(1))
     train_step = make_train_step(partial(sequence_tagger_loss, config, allowed=ALLOWED), optimizer)
 
     def drawn():
@@ -224,10 +223,10 @@ def test_it_learns_a_name_by_its_capital_letter():
 def test_parameters_and_loss_have_the_dtypes_asked_for(batch):
     for dtype in ("float32", "bfloat16"):
         config = replace(CONFIG, dtype=dtype, dropout=0.0)
-        params = init_sequence_tagger(jax.random.key(0), config)
+        params = jax.eval_shape(partial(init_sequence_tagger, config=config), jax.random.key(0))
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
-        run = partial(sequence_tagger_loss, config, params, ())
-        loss, _ = jax.eval_shape(run, batch, jax.random.key(0))
+        run = partial(sequence_tagger_loss, config)
+        loss, _ = jax.eval_shape(run, params, (), batch, jax.random.key(0))
         assert loss.dtype == jnp.float32
 
 
@@ -247,7 +246,7 @@ def test_bad_arguments_are_refused(params, batch):
     with pytest.raises(ValueError, match="spellings: got none, expected some, as the tagger was"):
         apply_sequence_tagger(CONFIG, params, bare)
     words_only = replace(CONFIG, character_count=None)
-    other = init_sequence_tagger(jax.random.key(0), words_only)
+    other = params._replace(characters=None)
     with pytest.raises(ValueError, match="spellings: got some, expected none"):
         apply_sequence_tagger(words_only, other, batch.inputs)
     far = batch.inputs._replace(words=np.full((T, B), 99))
