@@ -334,3 +334,22 @@ for _name, _read in (
     ),
 ):
     FIGURES[f"names.{_name}"] = lambda read=_read: read(record("names/report.json"))
+
+
+# Word language model
+
+for _name, _whose in (
+    ("perplexity", "this model"),
+    ("alone", "this model, each sentence by itself"),
+    ("mixed", "this model mixed with order 5"),
+    ("order_5", "order 5, Kneser–Ney"),
+    ("unigram", "words by frequency"),
+):
+    FIGURES[f"word_language_model.{_name}"] = lambda whose=_whose: (
+        f"{record('word_language_model/report.json')['perplexity'][whose]:.1f}"
+    )
+
+
+@figure("word_language_model.unknown")
+def _() -> str:
+    return f"{100 * record('word_language_model/report.json')['unknown']['test']:.1f}"
