@@ -685,13 +685,15 @@ def report(tagger: Tagger, corpus: Corpus, step: int, run: RunFolder) -> dict[st
         split: entity_scores(true, found) | recall_by_novelty(corpus.train, sentences, found),
         "baselines": baselines,
         "published": [entry._asdict() for entry in PUBLISHED.get(kinds, ())],
-        "samples": samples(sentences, found, config.data.tokens),
     }
     if config.data.tokens == "words":
         summary["example"] = example(tagger)
         draw_probabilities(tagger, EXAMPLE, folder / "probabilities.png")
     replace_text(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False))
     replace_text(folder / "report.md", report_page(summary))
+    # Apart from the report, which may be passed on where the sentences may not.
+    page = samples_page(samples(sentences, found, config.data.tokens), split)
+    replace_text(folder / "samples.md", page)
     plot_training(
         folder / "metrics.jsonl",
         folder / "training.png",
@@ -700,7 +702,7 @@ def report(tagger: Tagger, corpus: Corpus, step: int, run: RunFolder) -> dict[st
         clip_norm=config.optimizer.clip_norm,
     )
     print(report_text(summary))
-    print(f"In {folder}: report.md, training.png, metrics.jsonl, tensorboard/")
+    print(f"In {folder}: report.md, samples.md, training.png, metrics.jsonl, tensorboard/")
     return summary
 
 
@@ -829,11 +831,6 @@ def report_page(summary: Mapping[str, Any]) -> str:
         f"| {kind} | {scores['entities']:,} | {scores[METRIC]:.1f} |\n"
         for kind, scores in sorted(summary[split]["kinds"].items())
     )
-    found = "".join(
-        f"- {_in_line(sample['text'])}\n  true: {_names(sample['true'])}; "
-        f"found: {_names(sample['found'])}\n"
-        for sample in summary["samples"]
-    )
     parts = [
         f"# Named entities: {summary['corpus']}\n\n{made_by(summary)} "
         f"{summary['parameters']:,} parameters, the best model by F1 of the validation part (step "
@@ -847,9 +844,17 @@ def report_page(summary: Mapping[str, Any]) -> str:
         f"| kind | entities | F1 |\n| --- | ---: | ---: |\n{kinds}",
         "![F1, loss, learning rate and gradient norm](training.png)\n",
         _example_page(summary["example"]) if "example" in summary else "",
-        f"The first sentences of the {split} part that name something:\n\n{found}",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def samples_page(rows: Sequence[Mapping[str, Any]], split: str) -> str:
+    """Sentences, what they name and what was found."""
+    found = "".join(
+        f"- {_in_line(row['text'])}\n  true: {_names(row['true'])}; found: {_names(row['found'])}\n"
+        for row in rows
+    )
+    return f"The first sentences of the {split} part that name something:\n\n{found}"
 
 
 def made_by(summary: Mapping[str, Any]) -> str:
