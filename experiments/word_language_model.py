@@ -175,7 +175,7 @@ class Sample:
 
     Attributes:
         run: The run folder.
-        prime: Words that each sentence begins with.
+        prime: Words that each sentence begins with; what the model does not know it reads as UNK.
         length: Words after which a sentence that has not ended is cut off.
         temperature: Below 1 likely words become likelier; 0 always takes the likeliest.
         top_k: Draw among the k likeliest words.
@@ -439,23 +439,26 @@ def make_log_probabilities(
 ) -> Callable[[Any], np.ndarray]:
     """`(params) -> log P of each word`, in the order of the text: (words in all,) float64, nats."""
 
-    @jax.jit
-    def read_window(params: Any, state: Any, batch: Any) -> Any:
-        state, logits = apply_language_model(
-            model, params, state, batch.inputs, batch.resets, plan=plan
-        )
-        return state, -cross_entropy_per_step(logits, batch.targets, batch.weights)
-
     def log_probabilities(params: Any) -> np.ndarray:
         state = initial_state(model, params, (streams.targets.shape[1],))
         found = []
         for batch in evaluation_windows(streams, steps):
-            state, values = read_window(params, state, batch)
+            state, values = _read_window(model, plan, params, state, batch)
             found.append(np.asarray(values, np.float64))
         by_stream = np.concatenate(found)[: len(streams.targets)].T
         return by_stream[streams.weights.T > 0]
 
     return log_probabilities
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _read_window(
+    model: LanguageModelConfig, plan: str, params: Any, state: Any, batch: Any
+) -> tuple[Any, jax.Array]:
+    state, logits = apply_language_model(
+        model, params, state, batch.inputs, batch.resets, plan=plan
+    )
+    return state, -cross_entropy_per_step(logits, batch.targets, batch.weights)
 
 
 def train(config: Train) -> dict[str, Any]:
@@ -766,7 +769,10 @@ def score(config: Score) -> list[tuple[float, str]]:
     """Print log₂ P of each sentence, and its perplexity per word, the likeliest first."""
     sentences = list(config.sentences)
     if config.file is not None:
-        sentences += config.file.read_text("utf-8").splitlines()
+        try:
+            sentences += config.file.read_text("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"file: {config.file} is not UTF-8 text ({error})") from None
     if not sentences or not all(map(str.strip, sentences)):
         raise ValueError("sentences: got an empty one or none, expected at least one sentence")
     model, params, vocabulary = load_trained(config.run)
@@ -776,7 +782,8 @@ def score(config: Score) -> list[tuple[float, str]]:
     padded = np.zeros((lengths.max(), len(ids)), np.int32)
     for row, one in enumerate(ids):
         padded[: len(one), row] = one
-    by_word = text_log_probability(model, params, padded, vocabulary.begin_id, lengths=lengths)
+    log_probability_of = jax.jit(text_log_probability, static_argnums=(0, 3))
+    by_word = log_probability_of(model, params, padded, vocabulary.begin_id, lengths=lengths)
     bits = np.asarray(by_word, np.float64).sum(0) / np.log(2)
     ranked = sorted(zip(bits.tolist(), lengths.tolist(), sentences, strict=True), reverse=True)
     print("   log₂ P   perplexity per word   sentence")

@@ -174,14 +174,14 @@ def init_tied_language_model(key: Array, config: LanguageModelConfig) -> Languag
     References:
         Press and Wolf (2017), arXiv:1608.05859; Inan et al. (2017), arXiv:1611.01462.
     """
-    params = init_language_model(key, config)
-    assert isinstance(params.head, DenseParams)
-    size = params.head.w.shape[0]
+    shapes = jax.eval_shape(partial(init_language_model, config=config), key)
+    size = shapes.head.w.shape[0]
     if config.embedding_size != size:
         raise ValueError(
             f"embedding_size: got {config.embedding_size}, expected {size}, the size of the top "
             "layer's outputs, for tied weights"
         )
+    params = init_language_model(key, config)
     return params._replace(head=TiedHeadParams(params.head.b))
 
 

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.xdist_group("word_language_model")  # they share one ru
 SMALL = [
     "--preset=smoke", "--data.source=path", "--window=10", "--evaluate-every=50",
     "--checkpoint-every=50", "--log-every=10", "--model.dropout=0.1",
+    "--model.hidden-sizes", "16",
     "--optimizer.learning-rate=0.03", "--optimizer.total-steps=150",
 ]  # fmt: skip
 
@@ -79,6 +80,7 @@ def test_samples_begin_with_the_prime_end_at_end_and_depend_on_the_seed(run, cap
     lines = sample("--count=4").splitlines()
     assert len(lines) == 4
     assert all(line.startswith("the u") and "<" not in line for line in lines)
+    assert sample("--prime=the zebra").startswith("the zebra")  # read as UNK
     assert sample("--length=1", "--count=1", "--temperature=0").endswith("…\n")
 
 
@@ -127,6 +129,7 @@ def test_thinned_text_is_of_whole_sentences_from_all_over():
         (["sample", "--run=nowhere"], "error: run: got nowhere, expected the folder of a run"),
         (["score", "--run={run}"], "error: sentences: got an empty one or none, expected at least"),
         (["score", " ", "--run={run}"], "error: sentences: got an empty one or none, expected"),
+        (["score", "--file={latin}", "--run={run}"], "error: file: {latin} is not UTF-8 text"),
         (["sample", "--run={run}", "--top-k=0"], "error: top_k: got 0, expected an integer"),
         (
             ["train", "--data.source=path", "--run={tmp}"],
@@ -159,7 +162,9 @@ def test_thinned_text_is_of_whole_sentences_from_all_over():
     ],
 )
 def test_bad_input_is_one_line(arguments, message, run, corpus, tmp_path, capsys):
-    places = {"run": run, "corpus": corpus, "tmp": tmp_path / "new"}
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes(b"\xe9t\xe9")
+    places = {"run": run, "corpus": corpus, "tmp": tmp_path / "new", "latin": latin}
     with pytest.raises(SystemExit) as stopped:
         experiment.main([argument.format(**places) for argument in arguments])
     assert stopped.value.code == 2
