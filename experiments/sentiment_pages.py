@@ -200,8 +200,10 @@ def comparison_page(summary: Mapping[str, Any]) -> str:
     count = summary["texts"]["test"]
     return f"""# Sentiment: poolings, directions, and other kinds of texts
 
-{made_with(summary)} Each model is
-trained from {seeds} seeds and stopped by its validation {COLUMNS[METRIC]};
+{made_with(summary)}
+The classes are {", ".join(summary["classes"])}.
+
+Each model is trained from {seeds} seeds and stopped by its validation {COLUMNS[METRIC]};
 a figure is their mean, ± the standard deviation of one. Guessing has a balanced accuracy of
 {1 / len(summary["classes"]):.3f}. The choice of {count:,} texts for the test part adds a standard
 error of {standard_error(mean, count)}, the same for all rows.
