@@ -296,10 +296,12 @@ def _() -> str:
     return f"{_sentiment('sentiment')['attention_agrees']:.2f}"
 
 
-def _mean_of_poolings(part: str, score: str) -> dict[tuple[str, bool], float]:
+def _mean_of_poolings(
+    part: str, score: str, path: str = "sentiment_compared"
+) -> dict[tuple[str, bool], float]:
     """The mean over seeds of a score, by pooling and whether there are both directions."""
     found: dict[tuple[str, bool], list[float]] = {}
-    for cell in _sentiment("sentiment_compared")["cells"]:
+    for cell in _sentiment(path)["cells"]:
         of_one = found.setdefault((cell["pooling"], cell["bidirectional"]), [])
         of_one.append(cell["scores"][part][score])
     return {model: sum(values) / len(values) for model, values in found.items()}
@@ -314,6 +316,14 @@ for _part in ("test", "tweets", "amazon", "nyt"):
         FIGURES[f"sentiment_compared.{_whose}_on_{_part}"] = lambda part=_part, key=_key: (
             f"{_sentiment('sentiment_compared')['baselines'][part][key]['balanced_accuracy']:.3f}"
         )
+
+for _score in ("accuracy", "mean_absolute_error", "mean_absolute_error_of_median"):
+    FIGURES[f"sentiment_stars_compared.attention_{_score}"] = lambda score=_score: (
+        f"{_mean_of_poolings('test', score, 'sentiment_stars_compared')['attention', True]:.3f}"
+    )
+    FIGURES[f"sentiment_stars_compared.bag_{_score}"] = lambda score=_score: (
+        f"{_sentiment('sentiment_stars_compared')['baselines']['test'][_BASELINES_OF_SENTIMENT['bag']][score]:.3f}"
+    )
 
 
 # Names by group
