@@ -363,3 +363,79 @@ for _name, _whose in (
 @figure("word_language_model.unknown")
 def _() -> str:
     return f"{100 * record('word_language_model/report.json')['unknown']['test']:.1f}"
+
+
+# Agreement at a distance
+
+
+def _agreement() -> dict[str, Any]:
+    return record("agreement/report.json")
+
+
+for _name in ("elman", "minimal_gru", "gru", "lstm"):
+    FIGURES[f"agreement.{_name}_breaks"] = lambda name=_name: str(
+        _agreement()["networks"][name]["breaks_at"]
+    )
+for _name in ("gru_chrono", "lstm_chrono"):
+    FIGURES[f"agreement.{_name}_at_the_longest"] = lambda name=_name: (
+        f"{_agreement()['networks'][name]['alone'][str(_agreement()['longest'])]:.2f}"
+    )
+
+
+@figure("agreement.most_steps")
+def _() -> str:
+    return str(_agreement()["most_steps"])
+
+
+@figure("agreement.worst_of_all")
+def _() -> str:
+    accuracies = (min(n["all"].values()) for n in _agreement()["networks"].values())
+    return f"{min(accuracies):.3f}"
+
+
+@figure("agreement.least_left")
+def _() -> str:
+    """One in how many was left of the gradient where so little was left and yet it was learned."""
+    left = [
+        network["before"]["gradient_norms"][int(k) - 1] / network["before"]["gradient_norms"][0]
+        for network in _agreement()["networks"].values()
+        for k, accuracy in network["alone"].items()
+        if accuracy >= _agreement()["breaks_below"]
+    ]
+    return significant(1 / min(left), 1)
+
+
+# Exploding gradients
+
+
+def _exploding() -> dict[str, Any]:
+    return record("exploding_gradients/report.json")
+
+
+for _method, _short in (("no clipping", "unclipped"), ("by norm", "norm"), ("by value", "value")):
+    for _outcome in ("diverged", "learned"):
+        FIGURES[f"exploding_gradients.{_short}_{_outcome}"] = (
+            lambda method=_method, outcome=_outcome: (
+                f"{100 * _exploding()['methods'][method][outcome][-1]:.0f}"
+            )
+        )
+
+
+@figure("exploding_gradients.largest_radius")
+def _() -> str:
+    return f"{_exploding()['radii'][-1]:g}"
+
+
+@figure("exploding_gradients.last_safe_radius")
+def _() -> str:
+    """The largest radius up to which every run without clipping learned."""
+    learned = zip(
+        _exploding()["radii"], _exploding()["methods"]["no clipping"]["learned"], strict=True
+    )
+    safe = [radius for radius, share in learned if share == 1]
+    return f"{max(safe):g}"
+
+
+@figure("exploding_gradients.exponent_tells")
+def _() -> str:
+    return f"{_exploding()['predictors']['largest Lyapunov exponent']['diverges']:.2f}"
