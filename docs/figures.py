@@ -439,3 +439,30 @@ def _() -> str:
 @figure("exploding_gradients.exponent_tells")
 def _() -> str:
     return f"{_exploding()['predictors']['largest Lyapunov exponent']['diverges']:.2f}"
+
+
+# Recurrences compared
+
+
+def _compared(recurrence: str) -> list[dict[str, Any]]:
+    points = record("compare_recurrences/results.json")["points"]
+    return [point for point in points if point["recurrence"] == recurrence]
+
+
+@figure("compare_recurrences.recurrences")
+def _() -> str:
+    points = record("compare_recurrences/results.json")["points"]
+    return str(len({point["recurrence"] for point in points}))
+
+
+for _name in ("parameters", "steps", "seconds"):
+    FIGURES[f"compare_recurrences.{_name}"] = lambda name=_name: (
+        f"{record('compare_recurrences/results.json')['config'][name]:,g}"
+    )
+for _mark in ("steps", "time"):
+
+    def _noise(mark: str = _mark) -> str:
+        bits = [point[f"bits_at_equal_{mark}"] for point in _compared("lstm")]
+        return f"{max(bits) - min(bits):.3f}"
+
+    FIGURES[f"compare_recurrences.noise_{_mark}"] = _noise
