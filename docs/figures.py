@@ -326,6 +326,17 @@ for _score in ("accuracy", "mean_absolute_error", "mean_absolute_error_of_median
     )
 
 
+# Tiny Shakespeare
+
+for _name, _read in (
+    ("bits", lambda report: report["test"]["bits_per_character"]),
+    ("order_3_bits", lambda report: report["baselines"]["test"]["order 3, modified Kneser–Ney"]),
+):
+    FIGURES[f"tinyshakespeare.{_name}"] = lambda read=_read: (
+        f"{read(record('tinyshakespeare/report.json')):.3f}"
+    )
+
+
 # Names by group
 
 for _name, _read in (

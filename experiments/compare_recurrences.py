@@ -81,6 +81,7 @@ from rnnjax.training.step import initial_train_state, make_train_step
 from rnnjax.training.versions import installed_versions
 
 TIMES, POINTS = "times.jsonl", "points.jsonl"
+MARKS = ("bits_at_equal_steps", "bits_at_equal_time")
 WITHIN = 0.02  # by which the number of parameters may differ
 STEPS_OF_A_TURN = 5  # of which the first does not count: caches are another network's
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of either mark, after which the model is scored
@@ -539,7 +540,7 @@ def noise(repeated: str, points: Sequence[Mapping[str, Any]]) -> str:
     """What the seeds of the repeated recurrence differ by, in a sentence."""
     same = [point for point in points if point["recurrence"] == repeated]
     found = []
-    for mark in ("bits_at_equal_steps", "bits_at_equal_time"):
+    for mark in MARKS:
         bits = [point[mark] for point in same if point[mark] is not None]
         if len(bits) > 1:
             found.append(f"{', '.join(map(_bits, bits))} at {mark.removeprefix('bits_at_')}")
@@ -588,27 +589,27 @@ def plot(results: Mapping[str, Any]) -> Figure:
     config, places = results["config"], np.arange(len(points))
     figure = Figure(figsize=(10, 2.2 + 0.28 * len(points)), dpi=150, layout="constrained")
     scores, times = figure.subplots(1, 2, sharey=True, width_ratios=(2.2, 1))
-    for mark, marker, color, label in (
-        ("bits_at_equal_steps", "o", "#4477aa", f"after {config['steps']:,} steps"),
-        ("bits_at_equal_time", "D", "#cc6633", f"after {config['seconds']:g} s of training"),
-    ):
+    labels = (f"after {config['steps']:,} steps", f"after {config['seconds']:g} s of training")
+    for mark, marker, color, label in zip(MARKS, "oD", ("#4477aa", "#cc6633"), labels, strict=True):
         bits = [np.nan if point[mark] is None else point[mark] for point in points]
         scores.plot(bits, places, marker, color=color, markersize=6, label=label)
-    order_3, unigram = (results["baselines"][name] for name in (ORDER_3, UNIGRAM))
-    scores.axvline(order_3, color="#555555", linewidth=1, linestyle=(0, (5, 3)))
     low, high = scores.get_xlim()
-    scores.text(
-        order_3, 1.01, f"{ORDER_3} {order_3:.2f}", transform=scores.get_xaxis_transform(),
-        ha="left" if order_3 < (low + high) / 2 else "right", va="bottom", fontsize=8,
-        color="#555555",
-    )  # fmt: skip
-    if unigram > high:
-        note = f"{UNIGRAM}: {unigram:.2f}, far to the right"
+    # What is worse than characters by frequency has learned nothing, and would squeeze the rest.
+    high = min(high, results["baselines"][UNIGRAM] + 0.1)
+    for name, style in ((ORDER_3, (0, (5, 3))), (UNIGRAM, ":")):
+        bits = results["baselines"][name]
+        if not low < bits < high:
+            continue
+        scores.axvline(bits, color="#555555", linewidth=1, linestyle=style)
         scores.text(
-            0.99, 0.02, note, transform=scores.transAxes, ha="right", fontsize=8, color="#555555"
-        )
-    else:
-        scores.axvline(unigram, color="#555555", linewidth=1, linestyle=":")
+            bits, 1.01, f"{name} {bits:.2f}", transform=scores.get_xaxis_transform(),
+            ha="left" if bits < (low + high) / 2 else "right", va="bottom", fontsize=8,
+            color="#555555",
+        )  # fmt: skip
+    for place, point in zip(places, points, strict=True):
+        beyond = [f"{point[mark]:.2f}" for mark in MARKS if (point[mark] or 0) > high]
+        if beyond:
+            scores.text(high, place, f"{', '.join(beyond)} ▸ ", ha="right", va="center", fontsize=8)
     scores.set_xlim(low, high)
     scores.set_yticks(places, [point["recurrence"] for point in points])
     scores.set_xlabel("Bits per character of held-out text (less is better)")
