@@ -477,3 +477,25 @@ for _mark in ("steps", "time"):
         return f"{max(bits) - min(bits):.3f}"
 
     FIGURES[f"compare_recurrences.noise_{_mark}"] = _noise
+
+
+# Named entities
+
+
+def _f1(path: str, whose: str | None) -> str:
+    """Of the split reported, in per cent; of the tagger itself if nobody else is named."""
+    report = record(f"{path}/report.json")
+    split = report["split"]
+    return f"{(report[split] if whose is None else report['baselines'][split][whose])['f1']:.1f}"
+
+
+for _path in ("named_entities",):
+    for _name, _whose in (
+        ("f1", None),
+        ("by_word_f1", "most frequent tag of each word"),
+        ("linear_f1", "logistic regression of features"),
+    ):
+        FIGURES[f"{_path}.{_name}"] = lambda path=_path, whose=_whose: _f1(path, whose)
+    FIGURES[f"{_path}.entities"] = lambda path=_path: (
+        f"{record(f'{path}/report.json')['test']['entities']:,}"
+    )
