@@ -489,7 +489,7 @@ def _f1(path: str, whose: str | None) -> str:
     return f"{(report[split] if whose is None else report['baselines'][split][whose])['f1']:.1f}"
 
 
-for _path in ("named_entities",):
+for _path in ("named_entities", "named_entities_chinese"):
     for _name, _whose in (
         ("f1", None),
         ("by_word_f1", "most frequent tag of each word"),
