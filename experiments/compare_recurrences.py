@@ -93,8 +93,8 @@ class Compare:
 
     Attributes:
         out: The folder of points and report.
-        preset: Defaults for the flags below: "demo" takes ten minutes on two cores, "smoke" only
-            shows that everything runs, "full" is the long comparison.
+        preset: Defaults for the flags below: "demo" takes a quarter of an hour on two cores,
+            "smoke" only shows that everything runs, "full" is the long comparison.
         data: Where the text comes from.
         recurrences: Names in rnnjax.recurrences.REGISTRY; None is all that read vectors.
         parameters: Of the whole network.
