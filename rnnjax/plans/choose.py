@@ -117,7 +117,7 @@ def _preferences(request: Request) -> dict[str, str]:
 
 
 def _best_known(request: Request) -> dict[str, str]:
-    """What departs from the order, and why: read off the tables in `docs/results/plans` for a CPU."""
+    """What departs from the order, and why: read off `docs/results/plans` for a CPU."""
     if request.time_steps == 1:
         return {"reference": "a single step leaves nothing to hoist or to fuse"}
     if request.platform != "cpu":
