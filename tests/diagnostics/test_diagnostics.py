@@ -28,13 +28,13 @@ from rnnjax.recurrences.elman import with_activation
 T, B = 3, 2
 IDENTITY = with_activation("identity", lambda z: z)
 NAMES = tuple(REGISTRY)
-# A carry of one part, of two, and a complex one.
-KINDS = ("elman", "lstm", "lru")
+# By default the one of a complex carry: what is diagonal or orthogonal has a closed form below.
+KINDS = ("lru",)
 BY_KIND = [pytest.param(name, marks=[] if name in KINDS else [pytest.mark.slow]) for name in NAMES]
 SMALL = {"conv_lstm_1d": {"spatial_shape": (2,)}, "conv_lstm_2d": {"spatial_shape": (1, 2)}}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
     """What a diagnostic finds does not depend on how hard XLA tries; how long this takes does."""
     before = jax.config.read("jax_disable_most_optimizations")

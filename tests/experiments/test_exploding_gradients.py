@@ -16,6 +16,15 @@ from rnnjax.training.norms import global_norm
 CONFIG = replace(experiment.PRESETS["smoke"], steps=10, checkpoint_every=5)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """What is learned does not depend on how hard XLA tries; how long these tests take does."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def test_networks_begin_with_the_radius_asked_for():
     params = experiment.initial_params(CONFIG)
     radii = spectral_radius(params.layer.w_h).reshape(len(CONFIG.radii), CONFIG.seeds)
@@ -101,6 +110,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_record(run):
     report = json.loads((run / "report.json").read_text())
     assert report["radii"] == [0.8, 3.0]
