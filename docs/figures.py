@@ -499,3 +499,18 @@ for _path in ("named_entities", "named_entities_chinese"):
     FIGURES[f"{_path}.entities"] = lambda path=_path: (
         f"{record(f'{path}/report.json')['test']['entities']:,}"
     )
+
+
+def _mean_f1(variant: str) -> str:
+    rows = record("named_entities_compare/report.json")["rows"]
+    of_variant = [row["f1"] for row in rows if row["variant"] == variant]
+    return f"{sum(of_variant) / len(of_variant):.1f}"
+
+
+for _name, _variant in (
+    ("whole", "as it is"),
+    ("softmax", "without the field (softmax)"),
+    ("one_direction", "without the backward direction"),
+    ("no_characters", "without characters"),
+):
+    FIGURES[f"named_entities_compare.{_name}"] = lambda variant=_variant: _mean_f1(variant)
