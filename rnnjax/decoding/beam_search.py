@@ -67,7 +67,8 @@ def beam_search(
         state: Leaves `(N, ...)`, before the first token is read; `step` gets them as `(N, K, ...)`.
         first_token: `(N,)` integer, the last known token, y^<0>.
         length: The most tokens of a hypothesis, the end token counted.
-        beam_width: K; 1 is greedy search.
+        beam_width: K; with 1 it is the greedy sequence, or one that scores higher by ending
+            sooner or later.
         end_token: Ends a hypothesis.
         length_exponent: α, at least 0: 0 compares probabilities, which favours the short; 1 the
             mean of a token.
