@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -13,7 +14,7 @@
 namespace rnnjax {
 namespace {
 
-constexpr int kSpins = 4000;  // some tens of microseconds, then let others run
+constexpr int kSpins = 4000;  // some tens of microseconds, then sleep
 
 inline void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -23,16 +24,39 @@ inline void pause() {
 #endif
 }
 
-template <class Condition>
-void spin_until(const Condition& condition) {
-  for (int spins = 0; !condition(); ++spins) {
-    if (spins < kSpins) {
+// Where threads wait for what others do: for a while awake, then asleep.
+//
+// A meeting is over sooner than a thread falls asleep and wakes up. But where other programs want the
+// processors too, the system may have put aside the very thread that is waited for; who then stays
+// awake uses up his own share of the processor, and is put aside in turn when his turn comes to work.
+class Bell {
+ public:
+  // Conditions read what others store, both in the one order of all (seq_cst): so either the one who
+  // waits sees what was stored, or the one who stored it sees that somebody sleeps.
+  template <class Condition>
+  void wait(const Condition& condition) {
+    for (int spins = 0; spins < kSpins; ++spins) {
+      if (condition()) return;
       pause();
-    } else {
-      std::this_thread::yield();
     }
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_.fetch_add(1);
+    while (!condition()) wake_.wait(lock);
+    sleepers_.fetch_sub(1);
   }
-}
+
+  // After a store that somebody may wait for.
+  void ring() {
+    if (sleepers_.load() == 0) return;
+    { std::lock_guard<std::mutex> lock(mutex_); }  // who has seen nothing is asleep by now
+    wake_.notify_all();
+  }
+
+ private:
+  std::atomic<int> sleepers_{0};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+};
 
 // The processor that this thread runs on now; -1 where that is not known.
 int current_processor() {
@@ -92,6 +116,7 @@ struct Team::Shared {
   alignas(128) std::atomic<long> round{0};  // odd: the call is over
   alignas(128) std::atomic<int> finished{0};
   alignas(128) std::atomic<long> claimed{0};
+  alignas(128) Bell bell;
   std::vector<Member> team;  // by member
 
   void help() {
@@ -107,13 +132,14 @@ struct Team::Shared {
     }
     for (;;) {
       find_own_processor(team, member);
-      spin_until([&] { return round.load(std::memory_order_acquire) != seen; });
-      seen = round.load(std::memory_order_acquire);
+      bell.wait([&] { return round.load() != seen; });
+      seen = round.load();
       if (seen % 2 != 0) return;
       find_own_processor(team, member);
       team[member].processor.store(current_processor(), std::memory_order_relaxed);
       work(context, member, members);
-      finished.fetch_add(1, std::memory_order_release);
+      finished.fetch_add(1);
+      bell.ring();
     }
   }
 };
@@ -127,8 +153,11 @@ Team::Team(int most, const Schedule& schedule) : shared_(std::make_shared<Shared
 }
 
 Team::~Team() {
-  std::lock_guard<std::mutex> lock(shared_->mutex);
-  shared_->round.fetch_add(1, std::memory_order_release);
+  {
+    std::lock_guard<std::mutex> lock(shared_->mutex);
+    shared_->round.fetch_add(1);
+  }
+  shared_->bell.ring();
 }
 
 int Team::most() const { return shared_->most; }
@@ -148,10 +177,11 @@ void Team::together(Work work, void* context) {
     shared.finished.store(0, std::memory_order_relaxed);
     shared.claimed.store(0, std::memory_order_relaxed);
     for (Member& member : shared.team) member.arrivals.store(0, std::memory_order_relaxed);
-    shared.round.fetch_add(2, std::memory_order_release);
+    shared.round.fetch_add(2);
   }
+  shared.bell.ring();
   work(context, 0, helpers + 1);
-  spin_until([&] { return shared.finished.load(std::memory_order_acquire) == helpers; });
+  shared.bell.wait([&] { return shared.finished.load() == helpers; });
 }
 
 long Team::claim() { return shared_->claimed.fetch_add(1, std::memory_order_relaxed); }
@@ -160,11 +190,11 @@ void Team::wait_for_all(int member) {
   Shared& shared = *shared_;
   std::atomic<long>& mine = shared.team[member].arrivals;
   const long target = mine.load(std::memory_order_relaxed) + 1;
-  mine.store(target, std::memory_order_release);
+  mine.store(target);
+  shared.bell.ring();
   for (int other = 0; other < shared.members; ++other) {
     if (other == member) continue;
-    spin_until(
-        [&] { return shared.team[other].arrivals.load(std::memory_order_acquire) >= target; });
+    shared.bell.wait([&] { return shared.team[other].arrivals.load() >= target; });
   }
 }
 
