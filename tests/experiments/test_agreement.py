@@ -22,6 +22,8 @@ from experiments.data.agreement_sentences import (
 )
 from rnnjax.diagnostics.gates import gate_values
 
+pytestmark = pytest.mark.xdist_group("agreement")  # they share one run
+
 DISTANCES = [*range(1, 60), 199, 200]
 SMALL = [
     "--preset=smoke", "--networks", "elman", "--parameters=40", "--distances", "3",

@@ -12,6 +12,8 @@ import pytest
 from experiments import compare_recurrences as experiment
 from experiments.character_language_model import Data, load_corpus, streams_of
 
+pytestmark = pytest.mark.xdist_group("compare_recurrences")  # they share one run
+
 SMALL = [
     "--preset=smoke", "--data.source=path", "--parameters=3000", "--steps=8", "--seconds=0.02",
     "--window=8", "--batch-size=4", "--recurrences", "elman", "gru",
