@@ -29,8 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-import rnnjax
 from experiments.command_line import one_line_errors, preset_named, say
+from experiments.trained_run import best_state, code_of
 from rnnjax.decoding.sampling import check_sampling
 from rnnjax.layers.checks import check_size
 from rnnjax.models.language_model import (
@@ -285,14 +285,7 @@ def run_fingerprint(config: Train, corpus: Corpus) -> dict[str, str]:
     return fingerprint(
         data={"train": corpus.train, "validation": corpus.validation, "test": corpus.test},
         config=config,
-        code=[
-            Path(rnnjax.__file__).parent,
-            here.parents[1] / "native",
-            here.parent / "data",
-            here.parent / "baselines",
-            here.parent / "command_line.py",
-            here,
-        ],
+        code=code_of(here),
         without=("run", "preset", "data.path", *MAY_DIFFER),
     )
 
@@ -562,21 +555,14 @@ def load_trained(run: Path) -> Trained:
     Raises:
         FileNotFoundError: There is no run in the folder, or no checkpoint in the run.
     """
-    from rnnjax.training.checkpoints import Checkpoints
-
     if not (run / "config.json").exists() or not (run / "vocabulary.json").exists():
         raise FileNotFoundError(f"run: got {run}, expected the folder of a run of `train`")
     config = read_config(run, Train)
     vocabulary = from_json((run / "vocabulary.json").read_text("utf-8"))
     model = model_config(config, vocabulary)
-    checkpoints = Checkpoints(run / "checkpoints", keep_best=1, best_metric=METRIC)
     template, metadata = new_state(config, model), checkpoint_metadata(model, vocabulary)
-    restored = checkpoints.restore_best(template, metadata) or checkpoints.restore_latest(
-        template, metadata
-    )
-    if restored is None:
-        raise FileNotFoundError(f"run: got {run} without a checkpoint, expected at least one")
-    return Trained(model, params_to_use(config, restored.state), vocabulary)
+    state = best_state(run, template, metadata, METRIC)
+    return Trained(model, params_to_use(config, state), vocabulary)
 
 
 def sample(config: Sample) -> list[str]:

@@ -34,8 +34,8 @@ import jax
 import numpy as np
 import tyro
 
-import rnnjax
 from experiments.command_line import one_line_errors, preset_named, say
+from experiments.trained_run import best_state, code_of
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dropout import check_rate
 from rnnjax.models.sequence_tagger import (
@@ -432,14 +432,7 @@ def run_fingerprint(config: Train, corpus: Corpus) -> dict[str, str]:
     return fingerprint(
         data={"train": corpus.train, "validation": corpus.validation, "test": corpus.test},
         config=config,
-        code=[
-            Path(rnnjax.__file__).parent,
-            here.parents[1] / "native",
-            here.parent / "data",
-            here.parent / "baselines",
-            here.parent / "command_line.py",
-            here,
-        ],
+        code=code_of(here),
         without=("run", "preset", "data.path"),
     )
 
@@ -1070,8 +1063,6 @@ def load_tagger(run: Path) -> Tagger:
         FileNotFoundError: There is no run in the folder, or no checkpoint in the run.
         ValueError: The run is of another experiment.
     """
-    from rnnjax.training.checkpoints import Checkpoints
-
     if not (run / "config.json").exists() or not (run / "vocabulary.json").exists():
         raise FileNotFoundError(f"run: got {run}, expected the folder of a run of `train`")
     try:
@@ -1081,16 +1072,9 @@ def load_tagger(run: Path) -> Tagger:
         error.add_note(f"expected {run} to be a run of this experiment")
         raise
     model = model_config(config, vocabulary)
-    checkpoints = Checkpoints(
-        run / "checkpoints", keep_best=1, best_metric=METRIC, lower_is_better=False
-    )
     template, metadata = new_state(config, model), checkpoint_metadata(model, vocabulary)
-    restored = checkpoints.restore_best(template, metadata) or checkpoints.restore_latest(
-        template, metadata
-    )
-    if restored is None:
-        raise FileNotFoundError(f"run: got {run} without a checkpoint, expected at least one")
-    return Tagger(config, model, params_to_use(config, restored.state), vocabulary)
+    state = best_state(run, template, metadata, METRIC, lower_is_better=False)
+    return Tagger(config, model, params_to_use(config, state), vocabulary)
 
 
 def tag(config: Tag) -> list[list[tuple[str, str, float]]]:

@@ -30,7 +30,6 @@ import jax
 import numpy as np
 import tyro
 
-import rnnjax
 from experiments.command_line import one_line_errors, preset_named, say
 from experiments.sentiment_pages import (
     METRIC,
@@ -44,6 +43,7 @@ from experiments.sentiment_pages import (
     scale_names,
     table_of_scores,
 )
+from experiments.trained_run import best_state, code_of
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dropout import check_rate
 from rnnjax.models.sequence_classifier import (
@@ -356,16 +356,7 @@ def run_fingerprint(config: Train | Compare, corpus: Corpus) -> dict[str, str]:
     return fingerprint(
         data={name: getattr(corpus, name)._asdict() for name in ("train", "validation", "test")},
         config=config,
-        code=[
-            Path(rnnjax.__file__).parent,
-            here.parents[1] / "native",
-            here.parent / "data",
-            here.parent / "baselines",
-            here.parent / "command_line.py",
-            here.parent / "sentiment_pages.py",
-            here.parent / "word_pictures.py",
-            here,
-        ],
+        code=code_of(here.parent / "sentiment_pages.py", here.parent / "word_pictures.py", here),
         without=[prefix + name for name in ("run", "preset", "data.path", *MAY_DIFFER)],
     )
 
@@ -856,8 +847,6 @@ def load_trained(run: Path) -> Trained:
     Raises:
         FileNotFoundError: There is no run of this experiment in the folder, or no checkpoint.
     """
-    from rnnjax.training.checkpoints import Checkpoints
-
     if not all((run / name).exists() for name in ("config.json", "vocabulary.json", "task.json")):
         raise FileNotFoundError(
             f"run: got {run}, expected the folder of a run of `experiments.sentiment train`"
@@ -866,15 +855,10 @@ def load_trained(run: Path) -> Trained:
     vocabulary = from_json((run / "vocabulary.json").read_text("utf-8"))
     task = json.loads((run / "task.json").read_text("utf-8"))
     model = model_config(config, vocabulary, len(task["classes"]))
-    checkpoints = Checkpoints(run / "checkpoints", keep_best=1, best_metric=METRIC)
     template = new_state(config, model)
     metadata = checkpoint_metadata(model, vocabulary, task["classes"])
-    restored = checkpoints.restore_best(template, metadata) or checkpoints.restore_latest(
-        template, metadata
-    )
-    if restored is None:
-        raise FileNotFoundError(f"run: got {run} without a checkpoint, expected at least one")
-    params = params_to_use(config, restored.state)
+    state = best_state(run, template, metadata, METRIC)
+    params = params_to_use(config, state)
     return Trained(
         model, config.model.plan, params, vocabulary, tuple(task["classes"]), task["longest"]
     )

@@ -1,0 +1,57 @@
+"""What experiments have in common around a run: the code it is of, and the model it left."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import rnnjax
+from rnnjax.training.step import TrainState
+
+
+def code_of(*files: Path) -> list[Path]:
+    """What a result depends on: the library, its kernels, loaders, baselines, and these files."""
+    here = Path(__file__)
+    return [
+        Path(rnnjax.__file__).parent,
+        here.parents[1] / "native",
+        here.parent / "data",
+        here.parent / "baselines",
+        here.parent / "command_line.py",
+        here,
+        *files,
+    ]
+
+
+def best_state(
+    run: Path,
+    template: TrainState,
+    metadata: Mapping[str, Any],
+    metric: str,
+    *,
+    lower_is_better: bool = True,
+) -> TrainState:
+    """The best state of a run, or its last one if it was never evaluated.
+
+    Args:
+        run: The run folder.
+        template: As in `Checkpoints.restore_latest`.
+        metadata: Likewise.
+        metric: By which the best is known.
+        lower_is_better: Which end of it is.
+
+    Raises:
+        FileNotFoundError: There is no checkpoint in the run.
+        ForeignCheckpointError: It is of another model.
+        DamagedCheckpointError: All are damaged.
+    """
+    from rnnjax.training.checkpoints import Checkpoints
+
+    checkpoints = Checkpoints(
+        run / "checkpoints", keep_best=1, best_metric=metric, lower_is_better=lower_is_better
+    )
+    restored = checkpoints.restore_best(template, metadata) or checkpoints.restore_latest(
+        template, metadata
+    )
+    if restored is None:
+        raise FileNotFoundError(f"run: got {run} without a checkpoint, expected at least one")
+    return restored.state
