@@ -74,6 +74,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path, start_step: int = 0) -> None:
         _check_start_step(start_step)
+        _wait_for_a_later_name(folder)
         self._writer = EventFileWriter(str(folder))
         restart = _SessionLog(status=_SessionLog.START)
         event = _Event(wall_time=time.time(), step=start_step + 1, session_log=restart)
@@ -88,6 +89,15 @@ class TensorBoard:
     def close(self) -> None:
         """Flush and close the file."""
         self._writer.close()
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Files are read in the order of their names, which begin with the second they were made in."""
+    seconds = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+    newest = max((int(second) for second in seconds if second.isdigit()), default=0)
+    deadline = time.monotonic() + 1.1  # a clock that was put back is not waited for
+    while int(time.time()) <= newest and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 class MetricLogger:

@@ -60,6 +60,16 @@ def test_tensorboard_reads_back_what_was_logged_and_drops_what_a_resume_overwrit
     assert scalars(tmp_path, "train/norm") == [(1, 0.5), (2, 0.5)]
 
 
+def test_event_files_are_read_in_the_order_in_which_they_were_made(tmp_path):
+    made = []
+    for _ in range(2):
+        TensorBoard(tmp_path).close()
+        (new,) = {path.name for path in tmp_path.iterdir()} - set(made)
+        made.append(new)
+    first, second = (name.split(".")[3] for name in made)
+    assert int(first) < int(second)
+
+
 def test_reading_tolerates_only_a_cut_last_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st')
