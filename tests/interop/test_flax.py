@@ -403,7 +403,7 @@ def mixed(dtype: str) -> Any:
 CONV = linen.ConvLSTMCell(H, (3,))
 BACKWARD = nnx.RNN(cell(), reverse=True)
 OF_TWO_DTYPES = nnx.Sequential(
-    nnx.RNN(cell()), nnx.RNN(cell(nnx.GRUCell, H, param_dtype=jnp.float16))
+    nnx.RNN(cell()), nnx.RNN(cell(nnx.GRUCell, H, param_dtype=jnp.float64))
 )
 NOT_A_CELL: Any = nnx.RNN(cell())
 NOT_VARIABLES: Any = 1
@@ -426,7 +426,7 @@ NOT_A_NETWORK: Any = ()
         (
             lambda: from_nnx(OF_TWO_DTYPES),
             TypeError,
-            "weights of module: got arrays of float16, fl",
+            "weights of module: got arrays of float32, fl",
         ),
         (lambda: from_nnx(BACKWARD), ValueError, "module.cell: got .* reverse=True, expected Fal"),
         (lambda: from_nnx(cell(), reverse=True), ValueError, "reverse=False, expected True"),
