@@ -62,12 +62,12 @@ from experiments.character_language_model import (
 )
 from experiments.command_line import one_line_errors, preset_named, say
 from rnnjax.layers.checks import check_size
+from rnnjax.models.checks import reads_vectors
 from rnnjax.models.language_model import (
     LanguageModelConfig,
     init_language_model,
     initial_state,
     language_model_loss,
-    reads_vectors,
 )
 from rnnjax.recurrences import REGISTRY
 from rnnjax.text.streams import TokenStreams, window, windows_per_epoch

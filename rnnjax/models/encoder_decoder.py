@@ -42,11 +42,10 @@ from rnnjax.losses.cross_entropy import (
     perplexity,
     weights_of_lengths,
 )
-from rnnjax.models.language_model import DTYPES, reads_vectors
+from rnnjax.models.checks import check_dtypes, check_recurrence, dtype_and_drawing_dtype
 from rnnjax.plans.masking import zero_unless
 from rnnjax.plans.protocol import Plan
 from rnnjax.recurrences import REGISTRY
-from rnnjax.recurrences.initializers import drawing_dtype
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 
 AttentionName = Literal["none", "additive", "dot", "general"]
@@ -82,7 +81,7 @@ class EncoderDecoderConfig:
             one size of both.
         attention_size: A, the hidden units of attention="additive"; the others have none.
         dtype: Of parameters, and of all that is not said otherwise, one of `DTYPES` of
-            `rnnjax.models.language_model`.
+            `rnnjax.models.checks`.
         compute_dtype: Of the factors of products and of activations; None is `dtype`.
         output_dtype: Of logits; None is `compute_dtype`.
         accumulation_dtype: Of sums, gates and carries, as in `rnnjax.scan`.
@@ -118,15 +117,7 @@ class EncoderDecoderConfig:
                 raise ValueError(
                     f"{name}: got {id_!r}, expected 0 … {self.target_vocabulary_size - 1}"
                 )
-        if self.recurrence not in REGISTRY:
-            raise ValueError(
-                f"recurrence: got {self.recurrence!r}, expected one of {', '.join(REGISTRY)}"
-            )
-        if not reads_vectors(self.recurrence):
-            raise ValueError(
-                f"recurrence: got {self.recurrence!r}, which reads images, "
-                "expected one that reads vectors"
-            )
+        check_recurrence(self.recurrence)
         if self.recurrence in NOT_BRIDGED:
             raise ValueError(
                 f"recurrence: got {self.recurrence!r}, whose carry no dense layer can make, "
@@ -140,10 +131,7 @@ class EncoderDecoderConfig:
                 raise ValueError(f"{name}: got {sizes!r}, expected a tuple of at least one size")
             for layer, size in enumerate(sizes):
                 check_size(f"{name}[{layer}]", size)
-        for name in ("dtype", "compute_dtype", "output_dtype", "accumulation_dtype"):
-            dtype = getattr(self, name)
-            if dtype not in DTYPES and (name == "dtype" or dtype is not None):
-                raise ValueError(f"{name}: got {dtype!r}, expected one of {', '.join(DTYPES)}")
+        check_dtypes(self)
 
 
 class EncoderDecoderParams(NamedTuple):
@@ -190,11 +178,7 @@ def init_encoder_decoder(key: Array, config: EncoderDecoderConfig) -> EncoderDec
         ValueError: The dtype is float64 while `jax_enable_x64` is off, or attention="dot" of
             outputs of two sizes.
     """
-    if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ValueError("dtype: got float64 while jax_enable_x64 is off, expected it on")
-    dtype = jnp.dtype(config.dtype)
-    # Orthogonal matrices come from a QR decomposition, which there is only from float32 on.
-    drawn = drawing_dtype(dtype)
+    dtype, drawn = dtype_and_drawing_dtype(config.dtype)
     keys = jax.random.split(key, 8)
     recurrence, layer = _recurrence(config), _encoder_layer(config)
     size = config.embedding_size

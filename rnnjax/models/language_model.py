@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -24,15 +24,13 @@ from rnnjax.losses.cross_entropy import (
     perplexity,
     weights_of_lengths,
 )
+from rnnjax.models.checks import check_dtypes, check_recurrence, dtype_and_drawing_dtype
 from rnnjax.plans.protocol import Plan
 from rnnjax.recurrences import REGISTRY
-from rnnjax.recurrences.initializers import drawing_dtype
 from rnnjax.recurrences.protocol import Carry, Params, Recurrence
 from rnnjax.scanning import one_step_of_projected, project_inputs
 from rnnjax.text.encoding import one_hot
 from rnnjax.text.streams import TextBatch
-
-DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 MOST_PROJECTED_TOKENS = 1024
 """V up to which all tokens are projected before a sample: milliseconds, which each step repays."""
@@ -51,7 +49,8 @@ class LanguageModelConfig:
         hidden_sizes: H of each layer, bottom first.
         embedding_size: E of a learned embedding; None is to read one-hot vectors, as the course
             does: then the input weights of the bottom layer are the embedding.
-        dtype: Of parameters, and of all that is not said otherwise, one of `DTYPES`.
+        dtype: Of parameters, and of all that is not said otherwise, one of `DTYPES` of
+            `rnnjax.models.checks`.
         compute_dtype: Of the factors of products and of activations; None is `dtype`.
         output_dtype: Of logits; None is `compute_dtype`.
         accumulation_dtype: Of sums, gates and carries, as in `rnnjax.scan`.
@@ -71,15 +70,7 @@ class LanguageModelConfig:
 
     def __post_init__(self) -> None:
         check_size("vocabulary_size", self.vocabulary_size)
-        if self.recurrence not in REGISTRY:
-            raise ValueError(
-                f"recurrence: got {self.recurrence!r}, expected one of {', '.join(REGISTRY)}"
-            )
-        if not reads_vectors(self.recurrence):
-            raise ValueError(
-                f"recurrence: got {self.recurrence!r}, which reads images, "
-                "expected one that reads vectors"
-            )
+        check_recurrence(self.recurrence)
         if not isinstance(self.hidden_sizes, tuple) or not self.hidden_sizes:
             raise ValueError(
                 f"hidden_sizes: got {self.hidden_sizes!r}, expected a tuple of at least one size"
@@ -88,21 +79,7 @@ class LanguageModelConfig:
             check_size(f"hidden_sizes[{layer}]", size)
         if self.embedding_size is not None:
             check_size("embedding_size", self.embedding_size)
-        for name in ("dtype", "compute_dtype", "output_dtype", "accumulation_dtype"):
-            dtype = getattr(self, name)
-            if dtype not in DTYPES and (name == "dtype" or dtype is not None):
-                raise ValueError(f"{name}: got {dtype!r}, expected one of {', '.join(DTYPES)}")
-
-
-@cache
-def reads_vectors(recurrence: str) -> bool:
-    """Whether a recurrence of the registry reads vectors, as a language model needs it.
-
-    A convolutional one reads images. Nothing is computed.
-    """
-    of_name = REGISTRY[recurrence]
-    params = jax.eval_shape(lambda key: of_name.init(key, 1, 1), jax.random.key(0))
-    return len(of_name.input_shape(params)) == 1
+        check_dtypes(self)
 
 
 class TiedHeadParams(NamedTuple):
@@ -129,11 +106,7 @@ def init_language_model(key: Array, config: LanguageModelConfig) -> LanguageMode
     Raises:
         ValueError: The dtype is float64 while `jax_enable_x64` is off.
     """
-    if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ValueError("dtype: got float64 while jax_enable_x64 is off, expected it on")
-    dtype = jnp.dtype(config.dtype)
-    # Orthogonal matrices come from a QR decomposition, which there is only from float32 on.
-    drawn = drawing_dtype(dtype)
+    dtype, drawn = dtype_and_drawing_dtype(config.dtype)
     key_embedding, key_layers, key_head = jax.random.split(key, 3)
     embedding, input_size = None, config.vocabulary_size
     if config.embedding_size is not None:

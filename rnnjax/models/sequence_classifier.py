@@ -25,10 +25,9 @@ from rnnjax.layers.pooling import (
     mean_over_time,
 )
 from rnnjax.losses.cross_entropy import cross_entropy_per_step, mean_over_counted
-from rnnjax.models.language_model import DTYPES, reads_vectors
+from rnnjax.models.checks import check_dtypes, check_recurrence, dtype_and_drawing_dtype
 from rnnjax.plans.protocol import Plan
 from rnnjax.recurrences import REGISTRY
-from rnnjax.recurrences.initializers import drawing_dtype
 from rnnjax.recurrences.protocol import Params
 
 Pooling = Literal["last", "mean", "max", "attention"]
@@ -51,7 +50,7 @@ class SequenceClassifierConfig:
             `last_step`, and of a bidirectional network `both_ends`.
         attention_size: A, the hidden units of pooling="attention"; the others have none.
         dtype: Of parameters, and of all that is not said otherwise, one of `DTYPES` of
-            `rnnjax.models.language_model`.
+            `rnnjax.models.checks`.
         compute_dtype: Of the factors of products and of activations; None is `dtype`.
         output_dtype: Of logits; None is `compute_dtype`.
         accumulation_dtype: Of sums, gates and carries, as in `rnnjax.scan`.
@@ -78,15 +77,7 @@ class SequenceClassifierConfig:
             check_size(name, getattr(self, name))
         if self.class_count < 2:
             raise ValueError(f"class_count: got {self.class_count}, expected at least 2")
-        if self.recurrence not in REGISTRY:
-            raise ValueError(
-                f"recurrence: got {self.recurrence!r}, expected one of {', '.join(REGISTRY)}"
-            )
-        if not reads_vectors(self.recurrence):
-            raise ValueError(
-                f"recurrence: got {self.recurrence!r}, which reads images, "
-                "expected one that reads vectors"
-            )
+        check_recurrence(self.recurrence)
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling: got {self.pooling!r}, expected one of {POOLINGS}")
         if not isinstance(self.hidden_sizes, tuple) or not self.hidden_sizes:
@@ -95,10 +86,7 @@ class SequenceClassifierConfig:
             )
         for layer, size in enumerate(self.hidden_sizes):
             check_size(f"hidden_sizes[{layer}]", size)
-        for name in ("dtype", "compute_dtype", "output_dtype", "accumulation_dtype"):
-            dtype = getattr(self, name)
-            if dtype not in DTYPES and (name == "dtype" or dtype is not None):
-                raise ValueError(f"{name}: got {dtype!r}, expected one of {', '.join(DTYPES)}")
+        check_dtypes(self)
 
 
 class SequenceClassifierParams(NamedTuple):
@@ -157,11 +145,7 @@ def init_sequence_classifier(
     Raises:
         ValueError: The dtype is float64 while `jax_enable_x64` is off.
     """
-    if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ValueError("dtype: got float64 while jax_enable_x64 is off, expected it on")
-    dtype = jnp.dtype(config.dtype)
-    # Orthogonal matrices come from a QR decomposition, which there is only from float32 on.
-    drawn = drawing_dtype(dtype)
+    dtype, drawn = dtype_and_drawing_dtype(config.dtype)
     key_embedding, key_layers, key_pooling, key_head = jax.random.split(key, 4)
     size = output_sizes(config)[-1]
     pooling = None

@@ -32,10 +32,9 @@ from rnnjax.losses.cross_entropy import (
     mean_over_counted,
     weights_of_lengths,
 )
-from rnnjax.models.language_model import DTYPES
+from rnnjax.models.checks import check_dtypes, dtype_and_drawing_dtype
 from rnnjax.plans.protocol import Plan
 from rnnjax.recurrences import REGISTRY
-from rnnjax.recurrences.initializers import drawing_dtype
 from rnnjax.recurrences.protocol import Params
 from rnnjax.text.bio import AllowedTags
 from rnnjax.text.tagged_sentences import Spellings, TaggedBatch, TaggerInputs
@@ -110,10 +109,7 @@ class SequenceTaggerConfig:
                 f"head: got {self.head!r}, expected one of {', '.join(get_args(Head))}"
             )
         check_rate("dropout", self.dropout)
-        for name in ("dtype", "compute_dtype", "output_dtype", "accumulation_dtype"):
-            dtype = getattr(self, name)
-            if dtype not in DTYPES and (name == "dtype" or dtype is not None):
-                raise ValueError(f"{name}: got {dtype!r}, expected one of {', '.join(DTYPES)}")
+        check_dtypes(self)
 
 
 class CharacterParams(NamedTuple):
@@ -143,10 +139,7 @@ def init_sequence_tagger(key: Array, config: SequenceTaggerConfig) -> SequenceTa
     Raises:
         ValueError: The dtype is float64 while `jax_enable_x64` is off.
     """
-    if config.dtype == "float64" and not jax.config.read("jax_enable_x64"):
-        raise ValueError("dtype: got float64 while jax_enable_x64 is off, expected it on")
-    dtype = jnp.dtype(config.dtype)
-    drawn = drawing_dtype(dtype)
+    dtype, drawn = dtype_and_drawing_dtype(config.dtype)
     keys = jax.random.split(key, 5)
     embedding = init_embedding(keys[0], config.vocabulary_size, config.embedding_size, dtype=drawn)
     characters, input_size = None, config.embedding_size

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.tolerances import assert_close
 
+from rnnjax.models.checks import reads_vectors
 from rnnjax.models.encoder_decoder import (
     ATTENTIONS,
     NOT_BRIDGED,
@@ -25,7 +26,6 @@ from rnnjax.models.encoder_decoder import (
     translate_greedily,
     translation_log_probability,
 )
-from rnnjax.models.language_model import reads_vectors
 from rnnjax.recurrences import REGISTRY
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
 from rnnjax.training.step import initial_train_state, make_train_step

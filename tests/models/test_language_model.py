@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 from support.tolerances import assert_close
 
+from rnnjax.models.checks import reads_vectors
 from rnnjax.models.language_model import (
     MOST_PROJECTED_TOKENS,
     LanguageModelConfig,
@@ -15,7 +16,6 @@ from rnnjax.models.language_model import (
     init_language_model,
     initial_state,
     language_model_loss,
-    reads_vectors,
     sample_language_model,
     step_language_model,
     text_log_probability,
