@@ -1,6 +1,7 @@
 """The parts of the documentation that are read off the code and the recorded results.
 
-    python docs/generated.py    # the table in README.md, docs/reference/public_names.md, figures
+    python docs/generated.py    # the table in README.md, docs/reference/public_names.md, figures,
+                                # what the docstrings of experiments say of recorded runs
 
 A test fails where they differ from what this makes.
 """
@@ -16,6 +17,7 @@ from types import ModuleType
 import figures
 import jax
 import jax.numpy as jnp
+import recorded
 
 import rnnjax
 
@@ -152,7 +154,7 @@ def pages_with_figures() -> dict[Path, str]:
 def main() -> None:
     """Write all."""
     README.write_text(readme_with_table(README.read_text("utf-8")), "utf-8")
-    for page, text in pages_with_figures().items():
+    for page, text in (pages_with_figures() | recorded.sources_with_paragraphs()).items():
         page.write_text(text, "utf-8")
     PUBLIC_NAMES.parent.mkdir(exist_ok=True)
     PUBLIC_NAMES.write_text(public_names_page(), "utf-8")

@@ -11,6 +11,7 @@ import figures
 import generated
 import jax
 import pytest
+import recorded
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -61,7 +62,7 @@ def test_generated_parts_are_current():
     readme = README.read_text("utf-8")
     assert generated.readme_with_table(readme) == readme, advice
     assert generated.public_names_page() == generated.PUBLIC_NAMES.read_text("utf-8"), advice
-    for page, text in generated.pages_with_figures().items():
+    for page, text in (generated.pages_with_figures() | recorded.sources_with_paragraphs()).items():
         assert page.read_text("utf-8") == text, advice
     for name in ("gru_reset_before", "checkpointed"):
         assert f"`{name}`" in generated.registry_table()
@@ -70,6 +71,14 @@ def test_generated_parts_are_current():
 def test_a_readme_without_markers_is_refused():
     with pytest.raises(ValueError, match=r"README\.md: got markers \[\]"):
         generated.readme_with_table("# rnnjax\n")
+
+
+def test_the_docstring_of_an_experiment_says_what_is_recorded():
+    source = '"""What it is.\n\nRecorded: old\nwords.\n"""\n\nRecorded: not this.\n'
+    wanted = '"""What it is.\n\nRecorded: new.\n"""\n\nRecorded: not this.\n'
+    assert recorded.with_paragraph(source, "new.") == wanted
+    with pytest.raises(ValueError, match="got 0 paragraphs"):
+        recorded.with_paragraph('"""What it is."""\n\nRecorded: not this.\n', "new.")
 
 
 def test_a_figure_that_a_page_quotes_is_that_of_the_record():
