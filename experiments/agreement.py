@@ -50,6 +50,7 @@ from experiments.data.agreement_sentences import (
     draw_sentences,
     sentences_as_words,
 )
+from experiments.trained_run import made_by
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dense import DenseParams, apply_dense, init_dense
 from rnnjax.layers.embedding import EmbeddingParams, embed, init_embedding
@@ -600,6 +601,7 @@ def report(
         network["breaks_at"] = breaks_at(alone)
     example = draw_pairs(Random("example"), [min(16, config.longest)], config.longest + 1)
     summary = run.start | {
+        "seconds": run.seconds(),
         "trained_distances": list(config.distances),
         "tested_distances": tested_distances(config),
         "longest": config.longest,
@@ -701,8 +703,7 @@ def look_table(summary: Mapping[str, Any]) -> str:
 
 def report_page(summary: Mapping[str, Any]) -> str:
     """The report as a page, with the command, the machine and the versions."""
-    machine, longest = summary["machine"], summary["longest"]
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    longest = summary["longest"]
     networks = "\n".join(f"- `{name}`: {n['summary']}" for name, n in summary["networks"].items())
     gates = "\n".join(
         f"- `{name}` {when} training: "
@@ -716,8 +717,7 @@ def report_page(summary: Mapping[str, Any]) -> str:
     )
     return f"""# Agreement at a distance
 
-`{summary["command"]}`, {summary["started"]}, on {machine["cores"]} cores of {machine["cpu"]};
-{versions}.
+{made_by(summary)}
 
 Was or were? The share of verbs told right, by the distance k from subject to verb, of
 {summary["test_sentences_a_distance"]} sentences a distance never seen, half of them singular.

@@ -30,7 +30,7 @@ import numpy as np
 import tyro
 
 from experiments.command_line import one_line_errors, preset_named, say
-from experiments.trained_run import best_state, code_of
+from experiments.trained_run import best_state, code_of, made_by
 from rnnjax.decoding.sampling import check_sampling
 from rnnjax.layers.checks import check_size
 from rnnjax.models.language_model import (
@@ -426,6 +426,7 @@ def report(
         temperature=config.temperature,
     )[0]
     summary = run.start | {
+        "seconds": run.seconds(),
         "metric": METRIC,
         "lower_is_better": True,
         "step": step,
@@ -468,13 +469,10 @@ def ranked_scores(summary: Mapping[str, Any]) -> list[tuple[float, str]]:
 
 def report_page(summary: Mapping[str, Any]) -> str:
     """The report as a page, with the command, the machine and the versions."""
-    machine = summary["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     rows = "".join(f"| {name} | {bits:.3f} |\n" for bits, name in ranked_scores(summary))
     return f"""# Character language model
 
-`{summary["command"]}`, {summary["started"]}, on {machine["cores"]} cores of {machine["cpu"]};
-{versions}. {summary["parameters"]:,} parameters, the best model (step {summary["step"]:,}).
+{made_by(summary)} {summary["parameters"]:,} parameters, the best model (step {summary["step"]:,}).
 
 | bits per character, {summary["test_characters"]:,} held-out characters | |
 | --- | ---: |

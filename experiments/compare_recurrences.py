@@ -61,6 +61,7 @@ from experiments.character_language_model import (
     streams_of,
 )
 from experiments.command_line import one_line_errors, preset_named, say
+from experiments.trained_run import made_by
 from rnnjax.layers.checks import check_size
 from rnnjax.models.checks import reads_vectors
 from rnnjax.models.language_model import (
@@ -482,6 +483,7 @@ def report(
         {name: value for name, value in record.items() if name not in about} for record in records
     ]
     results = run.start | {
+        "seconds": run.seconds(),
         "config": run.config,
         "train_characters": sum(map(len, corpus.train)),
         "held_out_characters": sum(map(len, corpus.test)),
@@ -552,8 +554,7 @@ def noise(repeated: str, points: Sequence[Mapping[str, Any]]) -> str:
 
 def page(results: Mapping[str, Any]) -> str:
     """The report as a page, with the command, the machine and the versions."""
-    config, machine = results["config"], results["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    config = results["config"]
     baselines = "".join(f"| {name} | {bits:.3f} |\n" for name, bits in results["baselines"].items())
     skipped = [
         f"`{point['recurrence']}` {point['skipped_steps']}"
@@ -562,8 +563,7 @@ def page(results: Mapping[str, Any]) -> str:
     ]
     return f"""# Recurrences compared
 
-`{results["command"]}`, {results["started"]}, on {machine["cores"]} cores of {machine["cpu"]};
-{versions}.
+{made_by(results)}
 
 {config["layers"]} layers, {config["parameters"]:,} parameters within {WITHIN:.0%} in the whole
 network, B = {config["batch_size"]}, T = {config["window"]}, learning rate {config["learning_rate"]}

@@ -35,6 +35,7 @@ from jax import Array, lax
 
 import rnnjax
 from experiments.command_line import one_line_errors, preset_named, say
+from experiments.trained_run import made_by
 from rnnjax.diagnostics.clip_statistics import clip_statistics
 from rnnjax.diagnostics.spectral_radius import spectral_radius
 from rnnjax.layers.checks import check_size
@@ -419,6 +420,7 @@ def report(config: Train, run: RunFolder, curves: Curves) -> dict[str, Any]:
     clipping = clip_statistics(curves.norm_before, curves.norm_after)
     share_clipped = clipping.share_clipped.reshape(diverged.shape)
     summary = run.start | {
+        "seconds": run.seconds(),
         "steps": config.steps,
         "delay": config.delay,
         "window": config.window,
@@ -495,12 +497,9 @@ def predictor_table(summary: Mapping[str, Any]) -> str:
 
 def report_page(summary: Mapping[str, Any]) -> str:
     """The report as a page, with the command, the machine and the versions."""
-    machine = summary["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     return f"""# Exploding gradients
 
-`{summary["command"]}`, {summary["started"]}, on {machine["cores"]} cores of {machine["cpu"]};
-{versions}.
+{made_by(summary)}
 
 Elman's network with H = {summary["hidden_size"]} echoes bits of {summary["delay"]} steps ago, over
 {summary["window"]} steps; {summary["steps"]} steps of gradient descent at a rate of

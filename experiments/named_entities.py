@@ -35,7 +35,7 @@ import numpy as np
 import tyro
 
 from experiments.command_line import one_line_errors, preset_named, say
-from experiments.trained_run import best_state, code_of
+from experiments.trained_run import best_state, code_of, made_by
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dropout import check_rate
 from rnnjax.models.sequence_tagger import (
@@ -668,6 +668,7 @@ def report(tagger: Tagger, corpus: Corpus, step: int, run: RunFolder) -> dict[st
     baselines = baseline_scores(corpus)
     kinds = kinds_of(tagger.vocabulary.labels)
     summary = run.start | {
+        "seconds": run.seconds(),
         "metric": METRIC,
         "lower_is_better": False,
         "step": step,
@@ -850,16 +851,6 @@ def samples_page(rows: Sequence[Mapping[str, Any]], split: str) -> str:
     return f"The first sentences of the {split} part that name something:\n\n{found}"
 
 
-def made_by(summary: Mapping[str, Any]) -> str:
-    """The command, the time, the machine and the versions of a report."""
-    machine = summary["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
-    return (
-        f"`{summary['command']}`, {summary['started']}, on {machine['cores']} cores of "
-        f"{machine['cpu']};\n{versions}."
-    )
-
-
 def _example_page(of: Mapping[str, Any]) -> str:
     rows = "".join(
         f"| {t} | {word} | {tag} | {found} | {expected} |\n"
@@ -953,6 +944,7 @@ def compare(config: Compare) -> dict[str, Any]:
     true = [sentence.tags for sentence in sentences]
     rows: list[dict[str, Any]] = []
     start: dict[str, Any] = {}
+    seconds = 0.0
     for name, model in variants(base.model).items():
         for seed in config.seeds:
             folder = config.run / f"{re.sub(r'[^a-z]+', '_', name).strip('_')}-{seed}"
@@ -963,10 +955,12 @@ def compare(config: Compare) -> dict[str, Any]:
                 tagger, step = fit(one, corpus, run)
                 tokens = [sentence.tokens for sentence in sentences]
                 found = tags_of(tagger, encoded(one, tagger.vocabulary, tokens))
+                seconds += run.seconds()
             scores = entity_scores(true, found) | recall_by_novelty(corpus.train, sentences, found)
             count = sum(leaf.size for leaf in jax.tree.leaves(tagger.params))
             rows.append({"variant": name, "seed": seed, "step": step, "parameters": count} | scores)
     summary = start | {
+        "seconds": seconds,
         "metric": METRIC,
         "corpus": base.data.name if base.data.source != "path" else "path",
         "split": split,

@@ -32,7 +32,7 @@ import numpy as np
 import tyro
 
 from experiments.command_line import one_line_errors, preset_named, say
-from experiments.trained_run import best_state, code_of
+from experiments.trained_run import best_state, code_of, made_by
 from rnnjax.decoding.sampling import check_sampling
 from rnnjax.layers.checks import check_size
 from rnnjax.losses.cross_entropy import cross_entropy_per_step, weights_of_lengths
@@ -550,6 +550,7 @@ def report(
             "order 5": bits_per_character(baselines[ORDER_5][group], with_ends(novel)),
         }
     summary = run.start | {
+        "seconds": run.seconds(),
         "metric": METRIC,
         "lower_is_better": True,
         "step": step,
@@ -641,8 +642,7 @@ def _right_group_in_words(summary: Mapping[str, Any]) -> str:
 
 def report_page(summary: Mapping[str, Any]) -> str:
     """The report as a page, with the command, the machine and the versions."""
-    machine, groups = summary["machine"], list(summary["test_names"])
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    groups = list(summary["test_names"])
     cells = "".join(
         f"| {group} | {' | '.join(f'{count:,}' for count in row)} |\n"
         for group, row in zip(groups, summary["likeliest_group"], strict=True)
@@ -652,8 +652,7 @@ def report_page(summary: Mapping[str, Any]) -> str:
     )
     return f"""# Names by group
 
-`{summary["command"]}`, {summary["started"]}, on {machine["cores"]} cores of {machine["cpu"]};
-{versions}. {summary["parameters"]:,} parameters, the best model (step {summary["step"]:,}).
+{made_by(summary)} {summary["parameters"]:,} parameters, the best model (step {summary["step"]:,}).
 
 {scores_table(summary)}
 The end of a name counts as a character.

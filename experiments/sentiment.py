@@ -584,7 +584,8 @@ def train_one(config: Train, corpus: Corpus, made_of: Mapping[str, str]) -> tupl
             unit="texts",
         )
         best = trained.best
-        return Outcome(model, params_to_use(config, best.state), best.step), run.start
+        start = run.start | {"seconds": run.seconds()}
+        return Outcome(model, params_to_use(config, best.state), best.step), start
 
 
 def baseline_scores(config: Train, corpus: Corpus, domains: Mapping[str, Texts]) -> dict[str, Any]:
@@ -807,6 +808,7 @@ def compare(config: Compare) -> dict[str, Any]:
 
                     cells.append(_kept(folder / f"cell_{name}.json", cell))
         summary = run.start | {
+            "seconds": run.seconds(),
             "classes": corpus.classes,
             "texts": {name: len(part.texts) for name, part in parts.items()},
             "template": json.loads(json.dumps(asdict(template), default=str)),

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.trained_run import made_by
+
 METRIC = "cross_entropy"
 COLUMNS = {
     "accuracy": "accuracy",
@@ -49,16 +51,6 @@ def table_of_scores(summary: Mapping[str, Any]) -> list[str]:
         cells = [f"{rows[name][column]:.3f}" if column in rows[name] else "" for column in names]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
-
-
-def made_with(summary: Mapping[str, Any]) -> str:
-    """The command, when, on what machine, with which versions."""
-    machine = summary["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
-    return (
-        f"`{summary['command']}`, {summary['started']}, on {machine['cores']} cores of "
-        f"{machine['cpu']};\n{versions}."
-    )
 
 
 def published_lines(published: Mapping[str, float]) -> str:
@@ -118,7 +110,7 @@ def report_page(summary: Mapping[str, Any]) -> str:
     about, metric = summary["baselines"]["about"], COLUMNS[METRIC]
     return f"""# Sentiment
 
-{made_with(summary)} {summary["parameters"]:,} parameters
+{made_by(summary)} {summary["parameters"]:,} parameters
 ({model["recurrence"]}, {direction(model["bidirectional"])}, pooling {model["pooling"]}),
 the best model by validation {metric} (step {summary["step"]:,}).
 It learned from {texts["train"]:,} texts, with {texts["validation"]:,} for validation.
@@ -200,7 +192,7 @@ def comparison_page(summary: Mapping[str, Any]) -> str:
     count = summary["texts"]["test"]
     return f"""# Sentiment: poolings, directions, and other kinds of texts
 
-{made_with(summary)}
+{made_by(summary)}
 The classes are {", ".join(summary["classes"])}.
 
 Each model is trained from {seeds} seeds and stopped by its validation {COLUMNS[METRIC]};

@@ -1,4 +1,4 @@
-"""What experiments have in common around a run: the code it is of, and the model it left."""
+"""What experiments share around a run: the code it is of, the model it left, how it was made."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,3 +55,17 @@ def best_state(
     if restored is None:
         raise FileNotFoundError(f"run: got {run} without a checkpoint, expected at least one")
     return restored.state
+
+
+def made_by(report: Mapping[str, Any]) -> str:
+    """How a report was made: the command, when, how long it took, on what, with which versions.
+
+    Args:
+        report: With what `RunFolder.start` has, and "seconds".
+    """
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    return (
+        f"`{report['command']}`, {report['started']}, {report['seconds'] / 60:.1f} minutes on "
+        f"{machine['cores']} cores of {machine['cpu']};\n{versions}."
+    )

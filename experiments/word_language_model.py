@@ -33,7 +33,7 @@ import numpy as np
 import tyro
 
 from experiments.command_line import one_line_errors, preset_named, say
-from experiments.trained_run import best_state, code_of
+from experiments.trained_run import best_state, code_of, made_by
 from rnnjax.decoding.sampling import check_sampling
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dropout import check_rate
@@ -573,6 +573,7 @@ def report(
     log_p = {THIS: test, ALONE: alone, MIXED: mixed(weight, test, baselines["test"][ORDER_5])}
     ids = np.concatenate(sentences_of(corpus.test))
     summary = run.start | {
+        "seconds": run.seconds(),
         "metric": METRIC,
         "lower_is_better": True,
         "step": step,
@@ -648,8 +649,6 @@ def ranked_scores(summary: Mapping[str, Any]) -> list[tuple[float, str]]:
 
 def report_page(summary: Mapping[str, Any]) -> str:
     """The report as a page, with the command, the machine and the versions."""
-    machine = summary["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     rows = "".join(f"| {name} | {value:.2f} |\n" for value, name in ranked_scores(summary))
     published = "".join(
         f"| published: {name} | {value:.1f} |\n" for value, name in summary["published"]
@@ -660,8 +659,7 @@ def report_page(summary: Mapping[str, Any]) -> str:
     samples = "\n".join(f"    {sentence}" for sentence in summary["samples"])
     return f"""# Word language model
 
-`{summary["command"]}`, {summary["started"]}, on {machine["cores"]} cores of {machine["cpu"]};
-{versions}. {summary["parameters"]:,} parameters, the best model (step {summary["step"]:,}).
+{made_by(summary)} {summary["parameters"]:,} parameters, the best model (step {summary["step"]:,}).
 
 | perplexity, {summary["test_words"]:,} held-out words, END among them | |
 | --- | ---: |

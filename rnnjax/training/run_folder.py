@@ -6,9 +6,10 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -36,11 +37,16 @@ class RunFolder:
     config: dict[str, Any]
     is_new: bool
     start: dict[str, Any]  # the entry of this start in `run.json`
+    opened: float = field(default_factory=time.monotonic, repr=False)
 
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints go."""
         return self.path / "checkpoints"
+
+    def seconds(self) -> float:
+        """Since the folder was opened, in s; of a run that was resumed, its last part alone."""
+        return round(time.monotonic() - self.opened, 1)
 
 
 @contextmanager
