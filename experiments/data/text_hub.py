@@ -4,6 +4,8 @@ Wikitext in its four configurations and its like hold one line of text a row, in
 the lines of a split are joined into one document, as their published scores are computed.
 """
 
+from collections.abc import Sequence
+
 import datasets
 import datasets.exceptions
 
@@ -30,8 +32,10 @@ def load(
     return joined(identifier, fetched(identifier, configuration), column)
 
 
-def fetched(identifier: str, configuration: str | None = None) -> datasets.DatasetDict:
-    """A data set of the hub as it is there, in all the splits of `SPLITS`.
+def fetched(
+    identifier: str, configuration: str | None = None, splits: Sequence[str] = SPLITS
+) -> datasets.DatasetDict:
+    """A data set of the hub as it is there, in all of the splits at least.
 
     Raises:
         DataUnavailable: the hub cannot be reached or lacks the data set, and it is not cached.
@@ -47,17 +51,19 @@ def fetched(identifier: str, configuration: str | None = None) -> datasets.Datas
             f'there is a network run `python -c "import datasets; {call}"`, or use '
             "source='package'"
         ) from None
-    check_splits(identifier, parts)
+    check_splits(identifier, parts, splits)
     return parts
 
 
-def check_splits(identifier: str, parts: datasets.DatasetDict) -> None:
-    """Raise ValueError unless a data set has all of `SPLITS`."""
-    missing = [split for split in SPLITS if split not in parts]
+def check_splits(
+    identifier: str, parts: datasets.DatasetDict, splits: Sequence[str] = SPLITS
+) -> None:
+    """Raise ValueError unless a data set has all of the splits."""
+    missing = [split for split in splits if split not in parts]
     if missing:
         raise ValueError(
             f"identifier: {identifier!r} has splits {', '.join(map(str, parts))}, "
-            f"expected {', '.join(SPLITS)}"
+            f"expected {', '.join(splits)}"
         )
 
 
