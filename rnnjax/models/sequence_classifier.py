@@ -24,7 +24,7 @@ from rnnjax.layers.pooling import (
     max_over_time,
     mean_over_time,
 )
-from rnnjax.losses.cross_entropy import cross_entropy_per_step, mean_over_counted
+from rnnjax.losses.classification import classification_loss
 from rnnjax.models.checks import check_dtypes, check_recurrence, dtype_and_drawing_dtype
 from rnnjax.plans.protocol import Plan
 from rnnjax.recurrences import REGISTRY
@@ -316,20 +316,8 @@ def sequence_classifier_loss(
     if dropout > 0:
         masks = draw_dropout_masks(key_units, config, dropout, inputs.shape)
     logits, _ = apply_sequence_classifier(config, params, inputs, batch.lengths, masks, plan=plan)
-    losses = cross_entropy_per_step(logits, batch.labels, batch.weights)
-    weights = jnp.asarray(batch.weights, losses.dtype)
-    verdicts = jax.lax.argmax(logits, logits.ndim - 1, jnp.int32)
-    is_right = verdicts == jnp.asarray(batch.labels).astype(jnp.int32)
-    nats, examples = jnp.sum(losses), jnp.sum(weights)
-    correct = jnp.sum(jnp.where(is_right, weights, jnp.zeros_like(weights)))
-    metrics = {
-        "cross_entropy": mean_over_counted(nats, examples),
-        "accuracy": mean_over_counted(correct, examples),
-        "nats": nats,
-        "correct": correct,
-        "examples": examples,
-    }
-    return nats / losses.size, (memory, metrics)
+    loss, metrics = classification_loss(logits, batch.labels, batch.weights)
+    return loss, (memory, metrics)
 
 
 def class_log_probabilities(
