@@ -50,9 +50,10 @@ from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
 from rnnjax.training.optimizer_links import averaged_params
+from rnnjax.training.placement import make_placed_train_step, place_rows, plan_of
 from rnnjax.training.precision import PrecisionPolicy
 from rnnjax.training.run_folder import RunFolder, open_run_folder, read_config
-from rnnjax.training.step import TrainState, initial_train_state, make_train_step
+from rnnjax.training.step import TrainState, initial_train_state
 
 RUN = Path("runs/character_language_model")
 METRIC = "bits_per_character"
@@ -380,11 +381,13 @@ def train(config: Train) -> dict[str, Any]:
             f"{total:,} steps of {config.batch_size} × {config.window}, "
             f"{total / epoch:.2f} times through the text"
         )
+        placement = place_rows(config.batch_size)
         trained = train_in_folder(
             run,
             state,
-            make_train_step(
-                partial(language_model_loss, model, plan=plan),
+            make_placed_train_step(
+                placement,
+                partial(language_model_loss, model, plan=plan_of(placement, plan)),
                 build_optimizer(config.optimizer),
                 parameter_norms=config.parameter_norms,
             ),
@@ -393,6 +396,7 @@ def train(config: Train) -> dict[str, Any]:
             evaluate=lambda state: evaluate(params_to_use(config, state)),
             metric=METRIC,
             loop=config.loop,
+            placement=placement,
             metadata=metadata,
             items_per_step=config.batch_size * config.window,
             unit="characters",

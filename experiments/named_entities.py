@@ -50,6 +50,8 @@ from rnnjax.models.sequence_tagger import (
 from rnnjax.plans import REGISTRY as PLANS
 from rnnjax.text.bio import AllowedTags, Span, allowed_bio, decode_bio, repair_bio, split_tag
 from rnnjax.text.tagged_sentences import (
+    Spellings,
+    TaggedBatch,
     TaggedSentences,
     TaggerInputs,
     encode_sentences,
@@ -63,9 +65,15 @@ from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
 from rnnjax.training.optimizer_links import averaged_params
+from rnnjax.training.placement import (
+    Placement,
+    make_placed_train_step,
+    place_rows,
+    plan_of,
+)
 from rnnjax.training.precision import PrecisionPolicy
 from rnnjax.training.run_folder import RunFolder, open_run_folder, read_config
-from rnnjax.training.step import TrainState, TrainStep, initial_train_state, make_train_step
+from rnnjax.training.step import TrainState, TrainStep, initial_train_state
 
 if TYPE_CHECKING:
     from experiments.data.tagged_rows import Sentence
@@ -487,12 +495,16 @@ def encoded(
 
 @lru_cache(4)
 def compiled_step(
-    model: SequenceTaggerConfig, labels: tuple[str, ...], optimizer: OptimizerConfig, plan: str
+    model: SequenceTaggerConfig,
+    labels: tuple[str, ...],
+    optimizer: OptimizerConfig,
+    plan: str,
+    placement: Placement,
 ) -> TrainStep:
     """The training step; one for all seeds, so that it is compiled once a shape."""
     allowed = allowed_of(model, labels)
-    loss = partial(sequence_tagger_loss, model, allowed=allowed, plan=plan)
-    return make_train_step(loss, build_optimizer(optimizer))
+    loss = partial(sequence_tagger_loss, model, allowed=allowed, plan=plan_of(placement, plan))
+    return make_placed_train_step(placement, loss, build_optimizer(optimizer))
 
 
 @lru_cache(4)
@@ -579,6 +591,14 @@ def recall_by_novelty(
     return result
 
 
+def rows_axes(characters: bool) -> TaggedBatch:
+    """Which axis of each leaf of a batch is that of sentences, or of distinct words."""
+    first: Any = 0
+    second: Any = 1
+    spellings = Spellings(second, first, second) if characters else None
+    return TaggedBatch(TaggerInputs(second, first, spellings), second)
+
+
 def fit(config: Train, corpus: Corpus, run: RunFolder) -> tuple[Tagger, int]:
     """Train to the end, or resume.
 
@@ -618,16 +638,18 @@ def fit(config: Train, corpus: Corpus, run: RunFolder) -> tuple[Tagger, int]:
         f"{list(config.model.hidden_sizes)}, {count:,} parameters; {total:,} steps of "
         f"{config.batch_size} sentences, {total / batches.per_epoch:.1f} times through the corpus"
     )
+    placement = place_rows(config.batch_size, rows_axis=rows_axes(config.model.characters))
     trained = train_in_folder(
         run,
         state,
-        compiled_step(model, vocabulary.labels, config.optimizer, config.model.plan),
+        compiled_step(model, vocabulary.labels, config.optimizer, config.model.plan, placement),
         batches,
         total_steps=total,
         evaluate=evaluate,
         metric=METRIC,
         lower_is_better=False,
         loop=config.loop,
+        placement=placement,
         metadata=checkpoint_metadata(model, vocabulary),
         items_per_step=config.batch_size,
         unit="sentences",

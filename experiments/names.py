@@ -53,8 +53,9 @@ from rnnjax.training.files import replace_text
 from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
+from rnnjax.training.placement import make_placed_train_step, place_rows, plan_of
 from rnnjax.training.run_folder import RunFolder, open_run_folder, read_config
-from rnnjax.training.step import TrainState, initial_train_state, make_train_step
+from rnnjax.training.step import TrainState, initial_train_state
 
 RUN = Path("runs/names")
 METRIC = "bits_per_character"
@@ -432,11 +433,13 @@ def train(config: Train) -> dict[str, Any]:
             f"{list(config.model.hidden_sizes)}, {count:,} parameters; {total:,} steps of "
             f"{config.batch_size} names"
         )
+        placement = place_rows(config.batch_size)
         trained = train_in_folder(
             run,
             state,
-            make_train_step(
-                partial(language_model_loss, model, plan=config.model.plan),
+            make_placed_train_step(
+                placement,
+                partial(language_model_loss, model, plan=plan_of(placement, config.model.plan)),
                 build_optimizer(config.optimizer),
             ),
             make_batch_at(names, config.batch_size, config.seed),
@@ -444,6 +447,7 @@ def train(config: Train) -> dict[str, Any]:
             evaluate=evaluate,
             metric=METRIC,
             loop=config.loop,
+            placement=placement,
             metadata=checkpoint_metadata(model, vocabulary),
             items_per_step=config.batch_size,
             unit="names",

@@ -67,9 +67,15 @@ from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
 from rnnjax.training.optimizer_links import averaged_params
+from rnnjax.training.placement import (
+    Placement,
+    make_placed_train_step,
+    place_rows,
+    plan_of,
+)
 from rnnjax.training.precision import PrecisionPolicy
 from rnnjax.training.run_folder import open_run_folder, read_config
-from rnnjax.training.step import TrainState, TrainStep, initial_train_state, make_train_step
+from rnnjax.training.step import TrainState, TrainStep, initial_train_state
 
 RUN = Path("runs/sentiment")
 MAY_DIFFER = ("explained",)  # when a run goes on: it is of its report
@@ -386,6 +392,7 @@ def compiled_step(
     word_dropout: float,
     unknown_id: int,
     plan: str,
+    placement: Placement,
 ) -> TrainStep:
     """The training step."""
     loss = partial(
@@ -394,9 +401,9 @@ def compiled_step(
         dropout=dropout,
         word_dropout=word_dropout,
         unknown_id=unknown_id,
-        plan=plan,
+        plan=plan_of(placement, plan),
     )
-    return make_train_step(loss, build_optimizer(optimizer))
+    return make_placed_train_step(placement, loss, build_optimizer(optimizer))
 
 
 @lru_cache
@@ -563,6 +570,7 @@ def train_one(config: Train, corpus: Corpus, made_of: Mapping[str, str]) -> tupl
             f"{count:,} parameters; at most {total:,} steps of {config.batch_size} texts, "
             f"{total / batches.per_epoch:.1f} times through them"
         )
+        placement = place_rows(config.batch_size, rows_axis=LabelledBatch(1, 0, 0, 0))
         trained = train_in_folder(
             run,
             state,
@@ -573,12 +581,14 @@ def train_one(config: Train, corpus: Corpus, made_of: Mapping[str, str]) -> tupl
                 config.word_dropout,
                 vocabulary.unknown_id,
                 plan,
+                placement,
             ),
             batches,
             total_steps=total,
             evaluate=evaluate,
             metric=METRIC,
             loop=config.loop,
+            placement=placement,
             metadata=checkpoint_metadata(model, vocabulary, classes),
             items_per_step=config.batch_size,
             unit="texts",

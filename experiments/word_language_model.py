@@ -50,6 +50,7 @@ from rnnjax.models.language_model import (
     text_log_probability,
 )
 from rnnjax.plans import REGISTRY as PLANS
+from rnnjax.plans.protocol import Plan
 from rnnjax.text.streams import TokenStreams, evaluation_windows, lay_out, window, windows_per_epoch
 from rnnjax.text.tokenisers import join_words, words
 from rnnjax.text.vocabulary import BEGIN, END, Vocabulary, from_counts, from_json
@@ -58,9 +59,10 @@ from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
 from rnnjax.training.optimizer_links import averaged_params
+from rnnjax.training.placement import make_placed_train_step, place_rows, plan_of
 from rnnjax.training.precision import PrecisionPolicy
 from rnnjax.training.run_folder import RunFolder, open_run_folder, read_config
-from rnnjax.training.step import TrainState, initial_train_state, make_train_step
+from rnnjax.training.step import TrainState, initial_train_state
 
 RUN = Path("runs/word_language_model")
 METRIC = "cross_entropy"  # nats a word, the logarithm of the perplexity
@@ -417,7 +419,7 @@ def word_loss(
     key: jax.Array,
     *,
     dropout: float,
-    plan: str,
+    plan: str | Plan,
 ) -> tuple[jax.Array, tuple[Any, Mapping[str, jax.Array]]]:
     """`language_model_loss`, without what it reports of characters."""
     loss, (state, metrics) = language_model_loss(
@@ -489,18 +491,23 @@ def train(config: Train) -> dict[str, Any]:
             f"{total:,} steps of {config.batch_size} × {config.window}, "
             f"{total / epoch:.2f} times through the text"
         )
-        loss = partial(word_loss, model, dropout=config.model.dropout, plan=config.model.plan)
+        placement = place_rows(config.batch_size)
+        plan = plan_of(placement, config.model.plan)
         trained = train_in_folder(
             run,
             state,
-            make_train_step(
-                loss, build_optimizer(config.optimizer), parameter_norms=config.parameter_norms
+            make_placed_train_step(
+                placement,
+                partial(word_loss, model, dropout=config.model.dropout, plan=plan),
+                build_optimizer(config.optimizer),
+                parameter_norms=config.parameter_norms,
             ),
             lambda step: window(streams, step, config.window),
             total_steps=total,
             evaluate=evaluate,
             metric=METRIC,
             loop=config.loop,
+            placement=placement,
             metadata=checkpoint_metadata(config, model, vocabulary),
             items_per_step=config.batch_size * config.window,
             unit="words",

@@ -144,7 +144,7 @@ def stack_sentences(
     spelled, _ = pad([sentences.spelled[place] for place in places], steps, batch_size)
     valid = np.arange(steps)[:, None] < lengths
     distinct, inverse = np.unique(spelled[valid], return_inverse=True)
-    width = _rounded_up(len(distinct), steps * batch_size)
+    width = _rounded_up(len(distinct), steps, batch_size)
     of_words = np.zeros_like(spelled)
     of_words[valid] = inverse
     characters = np.zeros((len(sentences.characters), width), np.int32)
@@ -220,7 +220,10 @@ def evaluation_batches(
     return batches_by_length(sentences.lengths, batch_size, growth=growth)
 
 
-def _rounded_up(count: int, most: int) -> int:
-    """Two thirds of the places, which distinct words hardly ever exceed, or all of them."""
-    usual = -(-2 * most // 3)
-    return usual if count <= usual else most
+def _rounded_up(count: int, steps: int, rows: int) -> int:
+    """Two thirds of the places, which distinct words hardly ever exceed, or all of them.
+
+    As many in each row, so that devices which share rows can share words too.
+    """
+    usual = rows * -(-2 * steps // 3)
+    return usual if count <= usual else rows * steps

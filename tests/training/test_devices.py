@@ -33,6 +33,14 @@ from rnnjax.training.devices import (
     rows_of_process,
     state_shardings,
 )
+from rnnjax.training.placement import (
+    ONE_DEVICE,
+    make_placed_train_step,
+    place_rows,
+    plan_of,
+)
+from rnnjax.training.run_folder import open_run_folder
+from rnnjax.training.runs import train_in_folder
 from rnnjax.training.step import initial_train_state, make_train_step
 
 TIME, BATCH, VOCABULARY, UNITS = 5, 8, 12, 8
@@ -169,6 +177,55 @@ def check_a_checkpoint_goes_on_on_another_mesh():
                 jax.tree.leaves(restored.state), jax.tree.leaves(template), strict=True
             ):
                 assert leaf.sharding == like.sharding
+
+
+def in_folder(folder, placement, total_steps):
+    """The end of a run in its folder, which is resumed where there is one."""
+    loss = partial(language_model_loss, CONFIG, plan=plan_of(placement, "fused"))
+    seen, said = [], []
+
+    def evaluate(state):
+        (device,) = state.params.layers[0].w_h.devices()
+        seen.append(device)
+        return {"loss": -float(state.step)}
+
+    with open_run_folder(Path(folder), {}) as run:
+        trained = train_in_folder(
+            run,
+            new_state(),
+            make_placed_train_step(placement, loss, OPTIMIZER),
+            batch_at,
+            total_steps=total_steps,
+            evaluate=evaluate,
+            metric="loss",
+            placement=placement,
+            say=said.append,
+        )
+    assert set(seen) == {jax.devices()[0]}
+    return trained, said
+
+
+def check_a_run_in_its_folder_is_that_of_one_device_and_goes_on_on_eight():
+    expected, _ = on_one_device()
+    with tempfile.TemporaryDirectory() as folder:
+        in_folder(folder, ONE_DEVICE, STEPS - 1)
+        trained, said = in_folder(folder, place_rows(BATCH), STEPS)
+    assert said[0].startswith(f"resuming from step {STEPS - 1}")
+    assert said[1] == "the rows of a batch are shared among 8 devices"
+    for state in (trained.result.state, trained.best.state):
+        for name in ("params", "optimizer_state", "memory"):
+            assert_close(getattr(state, name), getattr(expected, name), "float32")
+        assert {leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(state)} == {True}
+
+
+def check_as_many_devices_as_share_the_rows_evenly():
+    assert {rows: place_rows(rows).mesh for rows in (1, 11)} == {1: None, 11: None}
+    for rows, devices in ((6, 6), (7, 7), (8, 8), (20, 5), (64, 8)):
+        mesh = place_rows(rows).mesh
+        assert mesh is not None
+        assert mesh.size == devices
+    with pytest.raises(ValueError, match=r"^batch_size: got 0, expected at least 1"):
+        place_rows(0)
 
 
 def check_rows_go_where_they_belong_along_any_axis():
