@@ -93,7 +93,7 @@ def decoded(tokenizer: Tokenizer, rows: Iterable[np.ndarray]) -> list[str]:
 
 def pieces(tokenizer: Tokenizer, ids: np.ndarray) -> list[str]:
     """The sub-words of ids, "▁" where a word begins."""
-    return [tokenizer.id_to_token(int(id_)) for id_ in ids]
+    return [tokenizer.id_to_token(id_) or UNKNOWN for id_ in ids.tolist()]
 
 
 def _without_special_text(tokenizer: Tokenizer) -> Tokenizer:

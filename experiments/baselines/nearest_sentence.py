@@ -25,4 +25,5 @@ def translate(sources: Sequence[str], targets: Sequence[str], texts: Sequence[st
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+")
     known = vectoriser.fit_transform(sources)
     nearest = (vectoriser.transform(texts) @ known.T).toarray().argmax(axis=1)
-    return [targets[place] for place in np.asarray(nearest).tolist()]
+    places: list[int] = np.asarray(nearest).tolist()
+    return [targets[place] for place in places]
