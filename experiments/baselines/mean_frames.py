@@ -18,6 +18,9 @@ NEAREST_MEAN = "mean frame, nearest neighbour"
 LINEAR_MEAN = "mean frame, logistic regression"
 NEAREST_ORDERED = "frames in order, nearest neighbour"
 
+PENALTY = 1e-2
+"""C of the logistic regression of standardised pixels."""
+
 SIDE = 16
 """Pixels along a side of the grey pictures that are compared."""
 
@@ -38,11 +41,14 @@ def scores(
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     ways = both_ways(train, classes)
     mean, ordered = _means(train, frames), _ordered(train, ways, frames)
     nearest_mean = KNeighborsClassifier(1).fit(mean, train.actions)
-    linear_mean = LogisticRegression(C=0.1, max_iter=500).fit(mean, train.actions)
+    linear_mean = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=500))
+    linear_mean.fit(mean, train.actions)
     nearest_ordered = KNeighborsClassifier(1).fit(ordered, ways.labels)
     most_frequent = int(np.bincount(train.actions).argmax())
     by_count = {
