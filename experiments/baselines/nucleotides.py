@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnjax.text.nucleotides import BASES, encode_bases, reverse_complement
+from rnnjax.text.pieces import cut, cut_points, join
 
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # C of scikit-learn
-LONGEST_KMER = 4
+KMER_SIZES = (1, 2, 3, 4)
 
 
 class LinearModel(NamedTuple):
@@ -30,18 +31,28 @@ def fit_kmers(
     held_out_labels: np.ndarray,
 ) -> LinearModel:
     """A logistic regression of how often each k-mer comes, k from 1 to 4, wherever it stands."""
-    from sklearn.feature_extraction.text import CountVectorizer
-    from sklearn.preprocessing import MaxAbsScaler
+    return _fit(kmer_counts, sequences, labels, held_out, held_out_labels)
 
-    counts = CountVectorizer(
-        analyzer="char", ngram_range=(1, LONGEST_KMER), lowercase=False, dtype=np.float64
-    ).fit(sequences)
-    scaler = MaxAbsScaler().fit(counts.transform(sequences))
 
-    def features(rows: Sequence[str]) -> Any:
-        return scaler.transform(counts.transform(rows))
+def kmer_counts(sequences: Sequence[str]) -> np.ndarray:
+    """How often each k-mer comes in each sequence, `(N, 340)`.
 
-    return _fit(features, sequences, labels, held_out, held_out_labels)
+    k is 1 to 4. K-mers with a letter that is not A, C, G or T are not counted.
+    """
+    counts = np.zeros((len(sequences), sum(len(BASES) ** k for k in KMER_SIZES)))
+    for row, sequence in enumerate(sequences):
+        shares = encode_bases(sequence)
+        bases = np.where(shares.max(axis=1) == 1, shares.argmax(axis=1), -1)
+        begin = 0
+        for k in KMER_SIZES:
+            number, known = np.zeros(max(0, len(bases) - k + 1), np.int64), True
+            for offset in range(k):
+                here = bases[offset : offset + len(number)]
+                number, known = number * len(BASES) + np.maximum(here, 0), known & (here >= 0)
+            size = len(BASES) ** k
+            counts[row, begin : begin + size] = np.bincount(number[known], minlength=size)
+            begin += size
+    return counts
 
 
 def fit_positions(
@@ -112,9 +123,9 @@ def contexts_of(sequence: str) -> tuple[np.ndarray, np.ndarray]:
 def fit_hidden_markov(sequence: str, states: np.ndarray) -> HiddenMarkovModel:
     """Count, in a sequence and in its other strand, what follows what.
 
-    A base is drawn given the five before it and its state, as in the gene finder GeneMark (Borodovsky
-    and McIninch 1993, Computers & Chemistry 17: 123–133). Counts begin at the frequencies of the
-    base in the state, four times; states −1 are not counted.
+    A base is drawn given the five before it and its state, as in the gene finder GeneMark
+    (Borodovsky and McIninch 1993, Computers & Chemistry 17: 123–133). Counts begin at the
+    frequencies of the base in the state, 16 in all; states −1 are not counted.
     """
     emissions = np.zeros((len(BASES) ** CONTEXT, len(BASES), STATES))
     transitions = np.full((STATES, STATES), 1e-6)
@@ -153,7 +164,7 @@ def other_strand(states: np.ndarray) -> np.ndarray:
 
 
 def emission_scores(model: HiddenMarkovModel, sequence: str) -> np.ndarray:
-    """log P(base | five before it, state), `(T, 7)` float32; zeros where a base is not known."""
+    """Log P(base | five before it, state), `(T, 7)` float32; zeros where a base is not known."""
     contexts, bases = contexts_of(sequence)
     scores = model.emissions[np.maximum(contexts, 0), np.maximum(bases, 0)]
     return np.where(((contexts >= 0) & (bases >= 0))[:, None], scores, 0).astype(np.float32)
@@ -161,7 +172,7 @@ def emission_scores(model: HiddenMarkovModel, sequence: str) -> np.ndarray:
 
 def class_probabilities(of_states: np.ndarray) -> np.ndarray:
     """`(..., 7) -> (..., 3)`: no strand, this one, the other one."""
-    return np.stack([of_states[..., CLASS_OF_STATE == k].sum(axis=-1) for k in range(3)], axis=-1)
+    return np.stack([of_states[..., k == CLASS_OF_STATE].sum(axis=-1) for k in range(3)], axis=-1)
 
 
 def window_probabilities(model: HiddenMarkovModel, sequence: str, width: int = 96) -> np.ndarray:
@@ -186,3 +197,25 @@ def window_probabilities(model: HiddenMarkovModel, sequence: str, width: int = 9
     logs = np.stack(by_frame, axis=-1) + np.log(weights)
     of_frames = np.exp(logs - logs.max(axis=-1, keepdims=True))
     return class_probabilities(of_frames / of_frames.sum(axis=-1, keepdims=True))
+
+
+def hidden_markov_probabilities(
+    model: HiddenMarkovModel, sequence: str, size: int = 4096, margin: int = 1024
+) -> np.ndarray:
+    """How probable each class is at each base, given all of the sequence, `(T, 3)`.
+
+    P(state at t | x), forward and backward: the marginals of a linear chain whose scores are log
+    probabilities. The sequence is read in pieces of `size` bases that overlap by twice `margin`.
+    """
+    import jax.numpy as jnp
+
+    from rnnjax.losses.conditional_random_field import ConditionalRandomFieldParams, marginals
+
+    chain = ConditionalRandomFieldParams(
+        transitions=jnp.asarray(model.transitions, jnp.float32),
+        start=jnp.asarray(model.start, jnp.float32),
+        end=jnp.zeros(STATES, jnp.float32),
+    )
+    pieces = cut_points(len(sequence), size, min(margin, (size - 1) // 2))
+    scores = cut(emission_scores(model, sequence), pieces)
+    return class_probabilities(join(np.asarray(marginals(chain, scores)), pieces))

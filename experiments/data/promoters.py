@@ -1,9 +1,9 @@
 """Promoters of E. coli: 57 bases, and whether a gene begins behind them.
 
 Source: the Debian package `r-cran-kernlab` 0.9-32-1 (GPL-2), whose `promotergene.rda` is the data
-set "Molecular Biology (Promoter Gene Sequences)" of the UCI repository (CC BY 4.0), given by Harley,
-Reynolds and Noordewier in 1990: 53 promoters (+) and 53 other sequences (-), no two alike. Bases
-are numbered from -50 to 7 about the place where transcription begins, without a 0.
+set "Molecular Biology (Promoter Gene Sequences)" of the UCI repository (CC BY 4.0), given by
+Harley, Reynolds and Noordewier in 1990: 53 promoters (+) and 53 other sequences (-), no two alike.
+Bases are numbered from -50 to 7 about the place where transcription begins, without a 0.
 
 There are few, so there is one split: each row is left out in its turn.
 """

@@ -1,6 +1,7 @@
-"""A sequence too long to be read at once, as pieces that overlap: each step is told by one of them.
+"""A sequence too long to be read at once, as pieces that overlap; one of them tells of each step.
 
-The steps near a cut lack what is beyond it. So pieces overlap, and of each the margins are left out.
+The steps near a cut lack what is beyond it: so pieces overlap, and the margins of each are left
+out.
 """
 
 from typing import NamedTuple
