@@ -237,27 +237,27 @@ def bleu_by_length(found: Sequence[str], pairs: Pairs) -> list[dict[str, float]]
 class Measured(NamedTuple):
     """What a translator made of held-out pairs."""
 
-    decodings: dict[str, dict[str, Any]]  # name -> scores of pairs that are not too long
-    by_length: list[dict[str, float]]  # greedily, of longer ones too
-    found: list[str]  # of the last decoding, of pairs that are not too long
+    decodings: dict[str, dict[str, Any]]  # name -> scores of the scored pairs
+    by_length: list[dict[str, float]]
+    found: list[str]  # of the scored pairs, by the last decoding
 
 
 def measured(
-    translator: Translator, pairs: Pairs, longest_words: int, decodings: Sequence[Decoding]
+    translator: Translator, pairs: Pairs, scored: Pairs, decodings: Sequence[Decoding]
 ) -> Measured:
-    """Translate held-out pairs in each way; those with more words on a side greedily alone."""
-    short = of_words(pairs, longest_words)
+    """Translate held-out pairs, greedily for BLEU by length, and some of them in each way."""
     greedily = write(translator, pairs.sources, GREEDY)
     by_pair = dict(zip(zip(*pairs, strict=True), greedily.texts, strict=True))
     found = {
-        one.name: greedily._replace(texts=[by_pair[pair] for pair in zip(*short, strict=True)])
+        one.name: greedily._replace(texts=[by_pair[pair] for pair in zip(*scored, strict=True)])
         if one == GREEDY
-        else write(translator, short.sources, one)
+        else write(translator, scored.sources, one)
         for one in decodings
     }
     best = {name: [row[0] for row in one.texts] for name, one in found.items()}
     scores = {
-        name: scores_of(texts, short.targets) | {"tokens_per_second": found[name].tokens_per_second}
+        name: scores_of(texts, scored.targets)
+        | {"tokens_per_second": found[name].tokens_per_second}
         for name, texts in best.items()
     }
     by_length = bleu_by_length([row[0] for row in greedily.texts], pairs)
