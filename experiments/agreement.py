@@ -26,7 +26,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, NamedTuple
@@ -50,7 +50,8 @@ from experiments.data.agreement_sentences import (
     draw_sentences,
     sentences_as_words,
 )
-from experiments.trained_run import made_by
+from experiments.equal_parameters import nearest, parameter_count
+from experiments.trained_run import code_of, made_by
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dense import DenseParams, apply_dense, init_dense
 from rnnjax.layers.embedding import EmbeddingParams, embed, init_embedding
@@ -264,22 +265,14 @@ def check(config: Train) -> None:
             )
 
 
+@cache
 def hidden_size_of(network: Network, input_size: int, parameters: int) -> int:
     """H with which a network's recurrence comes closest to a number of parameters."""
 
     def count(hidden_size: int) -> int:
-        shapes = jax.eval_shape(
-            lambda key: network.init(key, input_size, hidden_size, 2), jax.random.key(0)
-        )
-        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+        return parameter_count(lambda key: network.init(key, input_size, hidden_size, 2))
 
-    low, high = 1, 2
-    while count(high) < parameters:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) < parameters else (low, middle)
-    return min((low, high), key=lambda size: abs(count(size) - parameters))
+    return nearest(count, parameters)
 
 
 def init_params(config: Train, name: str) -> AgreementParams:
@@ -537,12 +530,7 @@ def run_fingerprint(config: Train, test: Sentences) -> dict[str, str]:
     return fingerprint(
         data=test._asdict(),
         config=config,
-        code=[
-            Path(rnnjax.__file__).parent,
-            here.parents[1] / "native",
-            here.parent / "data" / "agreement_sentences.py",
-            here,
-        ],
+        code=code_of(here.with_name("equal_parameters.py"), here),
         without=("run", "preset"),
     )
 

@@ -61,6 +61,7 @@ from experiments.character_language_model import (
     streams_of,
 )
 from experiments.command_line import one_line_errors, preset_named, say
+from experiments.equal_parameters import nearest
 from experiments.trained_run import made_by
 from rnnjax.layers.checks import check_size
 from rnnjax.models.checks import reads_vectors
@@ -253,20 +254,6 @@ def fitting_model(config: Compare, vocabulary_size: int, recurrence: str) -> Lan
             f"(H = {hidden_size}), expected a number that all meet within {WITHIN:.0%}"
         )
     return model(hidden_size)
-
-
-def nearest(increasing: Callable[[int], int], wanted: int) -> int:
-    """The n of at least 1 for which an increasing function is nearest to what is wanted."""
-    below, above = 0, 1
-    while increasing(above) < wanted:
-        below, above = above, 2 * above
-    while above - below > 1:
-        middle = (below + above) // 2
-        if increasing(middle) < wanted:
-            below = middle
-        else:
-            above = middle
-    return min((n for n in (below, above) if n), key=lambda n: abs(increasing(n) - wanted))
 
 
 def prepared(
@@ -463,6 +450,7 @@ def run_fingerprint(config: Compare, corpus: Corpus) -> dict[str, str]:
             here.parent / "data",
             here.parent / "baselines",
             here.parent / "character_language_model.py",
+            here.parent / "equal_parameters.py",
             here,
         ],
         without=("out", "preset", "data.path", "recurrences"),

@@ -35,7 +35,7 @@ from jax import Array, lax
 
 import rnnjax
 from experiments.command_line import one_line_errors, preset_named, say
-from experiments.trained_run import made_by
+from experiments.trained_run import code_of, made_by
 from rnnjax.diagnostics.clip_statistics import clip_statistics
 from rnnjax.diagnostics.spectral_radius import spectral_radius
 from rnnjax.layers.checks import check_size
@@ -388,11 +388,10 @@ def outcomes(config: Train, curves: Curves) -> tuple[np.ndarray, np.ndarray]:
 
 def run_fingerprint(config: Train) -> dict[str, str]:
     """Digests of the first bits, of the settings that decide the result, and of the code."""
-    here = Path(__file__)
     return fingerprint(
         data=[np.asarray(part) for part in echo_batch(config, 0)],
         config=config,
-        code=[Path(rnnjax.__file__).parent, here],
+        code=code_of(Path(__file__)),
         without=("run", "preset", "checkpoint_every"),
     )
 
