@@ -146,11 +146,16 @@ class Backward {
 
   static void steps_of_units(void* context, int member, int members) {
     auto& self = *static_cast<Backward*>(context);
-    const long first = self.state_panels_ * member / members;
-    const long last = self.state_panels_ * (member + 1) / members;
+    long first = self.state_panels_ * member / members;
+    long last = self.state_panels_ * (member + 1) / members;
     for (long step = self.first_step_; step < self.last_step_; ++step) {
       self.gate(first, last, 0, self.rows_, step);
-      if (members > 1) self.team_.wait_for_all(member);
+      if (members > 1 && !self.team_.wait_for_all(member)) {
+        if (member != 0) return;
+        members = 1;
+        first = 0;
+        last = self.state_panels_;
+      }
       self.mix(first, last, 0, self.rows_, step);
     }
   }

@@ -144,6 +144,9 @@ Team::Schedule on(ffi::ThreadPool& pool) {
 constexpr double kLeastWorkForward = 1.8e6;
 constexpr double kLeastWorkBackward = 2.1e6;
 
+// Of a single step of few rows, which is bound by how fast weights are read.
+constexpr double kLeastWeightsOfAStep = 4e5;
+
 double multiplications(const Sizes& sizes, int gates) {
   return static_cast<double>(sizes.time_steps) * sizes.rows * gates * sizes.hidden_size *
          (sizes.input_size + sizes.hidden_size);
@@ -151,6 +154,9 @@ double multiplications(const Sizes& sizes, int gates) {
 
 // A single row of few units leaves a helper nothing to do.
 bool shared_forward(const Sizes& sizes, int gates) {
+  if (sizes.time_steps == 1 && multiplications(sizes, gates) / sizes.rows >= kLeastWeightsOfAStep) {
+    return true;
+  }
   const int64_t of_a_step = sizes.hidden_size * sizes.hidden_size * gates;
   return multiplications(sizes, gates) >= kLeastWorkForward &&
          (sizes.rows > 1 || of_a_step >= kLeastWorkOfAMeeting);

@@ -9,6 +9,7 @@
 
 #include "calls.h"
 #include "panels.h"
+#include "step.h"
 #include "team.h"
 
 namespace rnnjax {
@@ -19,8 +20,6 @@ constexpr long kLeastRowsOfAThread = 3;
 constexpr long kBytesOfProjections = 1L << 20;
 constexpr long kMostProjectedRows = 512;
 constexpr long kPanelsOfAPack = 4;
-
-inline long divided_up(long a, long b) { return (a + b - 1) / b; }
 
 enum class Share { kNothing, kRows, kUnits };
 
@@ -142,13 +141,17 @@ class Forward {
 
   static void chunk_of_units(void* context, int member, int members) {
     auto& self = *static_cast<Forward*>(context);
-    const long first = self.panels_ * member / members;
-    const long last = self.panels_ * (member + 1) / members;
+    long first = self.panels_ * member / members;
+    long last = self.panels_ * (member + 1) / members;
     const long end = self.end_of_chunk();
     self.project(first, last, 0, self.rows_, self.begin_, end, member);
     for (long step = self.begin_; step < end; ++step) {
       self.advance(first, last, 0, self.rows_, step, step - self.begin_);
-      if (members > 1) self.team_.wait_for_all(member);
+      if (members == 1 || self.team_.wait_for_all(member)) continue;
+      if (member != 0) return;
+      members = 1;
+      first = 0;
+      last = self.panels_;
     }
   }
 
@@ -298,6 +301,7 @@ class Forward {
 
 template <class Cell>
 Outcome forward(const ForwardCall& call, Team& team) {
+  if (Step<Cell>::serves(call.sizes)) return Step<Cell>(call, team).run();
   return Forward<Cell>(call, team).run();
 }
 

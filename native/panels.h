@@ -12,6 +12,8 @@
 namespace rnnjax {
 namespace RNNJAX_INSTRUCTIONS {
 
+inline long divided_up(long a, long b) { return (a + b - 1) / b; }
+
 // How many vectors of sums fit beside those of a panel's row and a broadcast number.
 constexpr int kMostSums = kRegisters == 32 ? 24 : 9;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -14,7 +15,14 @@
 namespace rnnjax {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr int kSpins = 4000;  // some tens of microseconds, then sleep
+
+// Members part when they have slept at meetings for so long, and for so large a part of the call: where
+// others want the processors, one thread that never waits is done sooner than two that wait for each other.
+constexpr Clock::duration kLongSleep = std::chrono::milliseconds(1);
+constexpr int kPartsOfACall = 4;
 
 inline void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -33,16 +41,19 @@ class Bell {
  public:
   // Conditions read what others store, both in the one order of all (seq_cst): so either the one who
   // waits sees what was stored, or the one who stored it sees that somebody sleeps.
+  // Returns how long this thread slept.
   template <class Condition>
-  void wait(const Condition& condition) {
+  Clock::duration wait(const Condition& condition) {
     for (int spins = 0; spins < kSpins; ++spins) {
-      if (condition()) return;
+      if (condition()) return Clock::duration::zero();
       pause();
     }
+    const Clock::time_point begin = Clock::now();
     std::unique_lock<std::mutex> lock(mutex_);
     sleepers_.fetch_add(1);
     while (!condition()) wake_.wait(lock);
     sleepers_.fetch_sub(1);
+    return Clock::now() - begin;
   }
 
   // After a store that somebody may wait for.
@@ -113,11 +124,32 @@ struct Team::Shared {
   Work work = nullptr;
   void* context = nullptr;
   int members = 1;
-  alignas(128) std::atomic<long> round{0};  // odd: the call is over
+  Clock::time_point begin;  // of a call that is shared
+  alignas(128) std::atomic<long> round{0};  // odd: there is nothing to help any more
   alignas(128) std::atomic<int> finished{0};
   alignas(128) std::atomic<long> claimed{0};
+  alignas(128) std::atomic<Clock::rep> slept{0};  // at meetings, all members together
+  std::atomic<long> parted{0};  // the meeting of this round from which on member 0 is alone
   alignas(128) Bell bell;
   std::vector<Member> team;  // by member
+
+  bool is_open() const { return round.load(std::memory_order_relaxed) % 2 == 0; }
+
+  // Sends the helpers away, also those who have not come yet.
+  void close() {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      if (!is_open()) return;
+      joined = 0;
+      round.fetch_add(1);
+    }
+    bell.ring();
+  }
+
+  bool is_crowded() const {
+    const Clock::duration asleep{slept.load(std::memory_order_relaxed)};
+    return asleep >= kLongSleep && asleep * kPartsOfACall >= Clock::now() - begin;
+  }
 
   void help() {
     // A pool whose queue is full runs a task at once, in the thread that brings it.
@@ -145,27 +177,24 @@ struct Team::Shared {
 };
 
 Team::Team(int most, const Schedule& schedule) : shared_(std::make_shared<Shared>(most)) {
+  if (most == 1) return;
+  shared_->begin = Clock::now();
   shared_->team[0].processor.store(current_processor(), std::memory_order_relaxed);
   // One more than may join: the first to wake up come in, the last finds the team complete.
-  for (int i = 0; most > 1 && i < most; ++i) {
+  for (int i = 0; i < most; ++i) {
     schedule([shared = shared_] { shared->help(); });
   }
 }
 
-Team::~Team() {
-  {
-    std::lock_guard<std::mutex> lock(shared_->mutex);
-    shared_->round.fetch_add(1);
-  }
-  shared_->bell.ring();
-}
+Team::~Team() { shared_->close(); }
 
 int Team::most() const { return shared_->most; }
 
 void Team::together(Work work, void* context) {
   Shared& shared = *shared_;
   // A helper that has not come may be waiting for this very processor.
-  if (shared.joined.load(std::memory_order_relaxed) + 1 < shared.most) std::this_thread::yield();
+  const bool has_all = shared.joined.load(std::memory_order_relaxed) + 1 == shared.most;
+  if (!has_all && shared.is_open()) std::this_thread::yield();
   int helpers;
   shared.team[0].processor.store(current_processor(), std::memory_order_relaxed);
   {
@@ -182,20 +211,30 @@ void Team::together(Work work, void* context) {
   shared.bell.ring();
   work(context, 0, helpers + 1);
   shared.bell.wait([&] { return shared.finished.load() == helpers; });
+  if (shared.parted.load(std::memory_order_relaxed) != 0) shared.close();
 }
 
 long Team::claim() { return shared_->claimed.fetch_add(1, std::memory_order_relaxed); }
 
-void Team::wait_for_all(int member) {
+bool Team::wait_for_all(int member) {
   Shared& shared = *shared_;
   std::atomic<long>& mine = shared.team[member].arrivals;
   const long target = mine.load(std::memory_order_relaxed) + 1;
+  // Said before it arrives, so that whoever has met it knows.
+  if (member == 0 && shared.slept.load(std::memory_order_relaxed) != 0 && shared.is_crowded()) {
+    shared.parted.store(target, std::memory_order_relaxed);
+  }
   mine.store(target);
   shared.bell.ring();
+  Clock::duration slept = Clock::duration::zero();
   for (int other = 0; other < shared.members; ++other) {
     if (other == member) continue;
-    shared.bell.wait([&] { return shared.team[other].arrivals.load() >= target; });
+    slept += shared.bell.wait([&] { return shared.team[other].arrivals.load() >= target; });
   }
+  if (slept != Clock::duration::zero()) {
+    shared.slept.fetch_add(slept.count(), std::memory_order_relaxed);
+  }
+  return shared.parted.load(std::memory_order_relaxed) != target;
 }
 
 }  // namespace rnnjax

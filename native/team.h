@@ -30,8 +30,9 @@ class Team {
   // The next of 0, 1, ...; each number goes to one member. `together` begins anew at 0.
   long claim();
 
-  // Returns when all members have called it as often as this one.
-  void wait_for_all(int member);
+  // Returns when all members have called it as often as this one. False tells all of them to part: member 0
+  // does the rest of this work alone, and is the only member from then on.
+  bool wait_for_all(int member);
 
   struct Shared;
 

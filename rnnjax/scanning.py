@@ -125,8 +125,15 @@ def explain_plan(
     return Explanation(asked.name, "asked for by name", asked.cost, asked.derivatives, {})
 
 
-def one_step(recurrence: Recurrence, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]:
-    """One step from an input to an output, for streaming and sampling.
+def one_step(
+    recurrence: Recurrence,
+    params: Params,
+    carry: Carry,
+    x: ArrayLike,
+    *,
+    plan: str | Plan = "auto",
+) -> tuple[Carry, Array]:
+    """One step from an input to an output, for streaming and sampling: a `scan` of T = 1.
 
     (carry^<t>, y^<t>) = step(carry^<t-1>, project(x^<t>))
 
@@ -135,14 +142,26 @@ def one_step(recurrence: Recurrence, params: Params, carry: Carry, x: Array) -> 
         params: Its parameters.
         carry: Leaves `(*B, H)`.
         x: `(*B, I)`, whose dtype is that of the products, as in `scan`.
+        plan: As in `scan`; `explain_plan` of `x[None]` tells the choice of "auto". With
+            "reference" it is the step as it is written, with all its derivatives.
 
     Returns:
         carry: Leaves `(*B, H)`, in the dtype of the given one.
         y: `(*B, H)`, in the dtype of x.
+
+    Raises:
+        TypeError, ValueError, NotImplementedError: As `scan`.
     """
-    return one_step_of_projected(
-        recurrence, params, carry, project_inputs(recurrence, params, x), x.dtype
+    x = jnp.asarray(x)
+    chosen, arguments = _prepared(
+        recurrence, params, x[None], carry, None, None, False, None, None, plan
     )
+    if chosen is REGISTRY["reference"]:  # without a loop around it
+        return one_step_of_projected(
+            recurrence, params, carry, project_inputs(recurrence, params, x), x.dtype
+        )
+    after, ys = _run(recurrence, chosen.run, *arguments)
+    return after, ys[0]
 
 
 def project_inputs(recurrence: Recurrence, params: Params, xs: Array) -> Any:

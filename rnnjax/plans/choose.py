@@ -98,6 +98,9 @@ ORDER = (
 SMALL_STATE = 512
 """Numbers in the carries of all rows: up to so many, a loop written by hand gains nothing."""
 
+FEW_ROWS = 4
+"""Up to so many the native plan packs no weights for a single step, as in native/step.h."""
+
 LONG_AND_WIDE = 2**20
 """Numbers in the carries of all rows and steps from which a whole sequence is slow to go over."""
 
@@ -119,7 +122,10 @@ def _preferences(request: Request) -> dict[str, str]:
 def _best_known(request: Request) -> dict[str, str]:
     """What departs from the order, and why: read off `docs/results/plans` for a CPU."""
     if request.time_steps == 1:
-        return {"reference": "a single step leaves nothing to hoist or to fuse"}
+        one_step = {"reference": "a single step leaves nothing to hoist or to fuse"}
+        if request.platform == "cpu" and request.rows <= FEW_ROWS:
+            return {"native": "a single step of few rows reads weights where they lie"} | one_step
+        return one_step
     if request.platform != "cpu":
         return {}
     numbers = request.rows * request.carry_size

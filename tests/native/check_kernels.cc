@@ -4,6 +4,7 @@
 // pools, on arrays that are aligned to no more than a number, against plain loops.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -353,7 +354,7 @@ struct Sized {
 constexpr Sized kSizes[] = {
     {{1, 1, 1, 1}, true},     {{1, 5, 2, 3}, true},    {{5, 5, 3, 17}, true},
     {{4, 33, 1, 3}, true},    {{3, 2, 70, 100}, true}, {{30, 33, 3, 5}, false},
-    {{150, 2, 5, 33}, false}, {{2, 6, 9, 160}, false},
+    {{150, 2, 5, 33}, false}, {{2, 6, 9, 160}, false}, {{1, 3, 90, 170}, false},
 };
 constexpr Sizes kLarge = {700, 3, 40, 170};  // several chunks of a large gradient, in both directions
 
@@ -427,17 +428,44 @@ void check_team() {
   }
 }
 
+// A member who is late at meetings again and again, as where other programs want the processors.
+void check_parting() {
+  Pool pool(Pool::kAtOnce);
+  Team team(2, pool.schedule());
+  struct Shared {
+    Team& team;
+    int meetings[2] = {};
+    int members = 0;
+  } shared{team};
+  const auto meet = [](void* context, int member, int members) {
+    auto& shared = *static_cast<Shared*>(context);
+    if (member == 0) shared.members = members;
+    for (int meeting = 0; meeting < 1000 && members > 1; ++meeting) {
+      if (member == 1) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      ++shared.meetings[member];
+      if (!shared.team.wait_for_all(member)) return;
+    }
+  };
+  while (shared.members < 2) team.together(meet, &shared);  // until the helper has come
+  check(shared.meetings[0] == shared.meetings[1], "team: not all parted at one meeting");
+  check(shared.meetings[0] < 1000, "team: members go on who wait for each other most of the time");
+  team.together(meet, &shared);
+  check(shared.members == 1, "team: a member has come back after they parted");
+}
+
 void check_memory_that_is_not_there() {
   for (const Kernels* kernels : kernels_that_run()) {
     for (int number = 0; number < kernels->count; ++number) {
       Pool pool(Pool::kAtOnce);
       Team team(2, pool.schedule());
       ForwardCall forward = {};
-      forward.sizes = {1, 1, 1, 1L << 22};
-      check(kernels->recurrences[number].forward(forward, team) == Outcome::kNoMemory,
-            "forward: 64 TiB were had");
+      for (const Sizes& sizes : {Sizes{2, 1, 1, 1L << 22}, Sizes{1, 1, 1, 1L << 45}}) {
+        forward.sizes = sizes;
+        check(kernels->recurrences[number].forward(forward, team) == Outcome::kNoMemory,
+              "forward: 64 TiB were had");
+      }
       BackwardCall backward = {};
-      backward.sizes = forward.sizes;
+      backward.sizes = {1, 1, 1, 1L << 22};
       check(kernels->recurrences[number].backward(backward, team) == Outcome::kNoMemory,
             "backward: 64 TiB were had");
     }
@@ -469,6 +497,7 @@ void check_activations() {
 int main() {
   using namespace rnnjax;
   check_team();
+  check_parting();
   check_activations();
   check_memory_that_is_not_there();
   for (int number = 0; number < baseline::kKernels.count; ++number) {

@@ -49,9 +49,14 @@ def test_auto_takes_the_compiled_kernel_where_there_is_one_and_says_where_there_
     assert explanation.refused["native"] == "no compiler"
 
 
-def test_a_single_step_needs_no_plan():
-    plan, _ = choose(REQUEST._replace(time_steps=1), rnnjax.plans.REGISTRY)
-    assert plan.name == "reference"
+def test_a_single_step_needs_no_plan_but_a_kernel_where_rows_are_few():
+    one_step = REQUEST._replace(time_steps=1)
+    assert choose(one_step, rnnjax.plans.REGISTRY)[0].name == "reference"
+    few = one_step._replace(batch_shape=(2, 2))
+    if library().missing is None:
+        assert choose(few, rnnjax.plans.REGISTRY)[0].name == "native"
+    for other in ({"platform": "tpu"}, {"dtype": "float64"}):
+        assert choose(few._replace(**other), rnnjax.plans.REGISTRY)[0].name == "reference"
 
 
 def test_auto_moves_on_from_a_plan_that_refuses_and_says_so():
