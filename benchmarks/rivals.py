@@ -333,7 +333,10 @@ def difference_of(found: np.ndarray, expected: np.ndarray, mask: np.ndarray | No
 
 
 def far_behind(ready: Mapping[Contestant, Ready]) -> list[Contestant]:
-    """Those so much slower than the fastest that one call says enough; rivals apart from ours."""
+    """Those so much slower than the fastest that one call says enough; rivals apart from ours.
+
+    Never what a user gets of ours: that call may have been disturbed.
+    """
     fastest: dict[tuple[str, bool], float] = {}
     for (library, task), found in ready.items():
         group = computation_of(task), library == OURS
@@ -341,7 +344,8 @@ def far_behind(ready: Mapping[Contestant, Ready]) -> list[Contestant]:
     return [
         contestant
         for contestant, found in ready.items()
-        if found.seconds
+        if (contestant.library, contestant.task.plan) != (OURS, "auto")
+        and found.seconds
         > max(
             FAR_SECONDS,
             FAR_RATIO * fastest[computation_of(contestant.task), contestant.library == OURS],

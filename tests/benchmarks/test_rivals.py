@@ -217,6 +217,10 @@ def test_far_behind_is_far_from_its_own_kind():
     assert [c.task.plan for c in far_behind(ready)] == ["1"]
     quick = contestants(("ours", 0.001), ("ours", 0.09))
     assert far_behind(quick) == []
+    auto = {
+        Contestant("ours", replace(c.task, plan="auto")): Ready(None, None, {}, 9) for c in ready
+    }
+    assert far_behind(ready | auto) == [c for c in ready if c.task.plan == "1"]
 
 
 def test_values_are_checked_against_what_a_library_says_it_computes(config):
