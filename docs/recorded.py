@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from figures import record
+
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 PARAGRAPH = re.compile(r"(?<=\n\n)Recorded: .*(?:\n.+)*")
 WIDTH = 100
@@ -50,14 +52,115 @@ def run_of(report: dict[str, Any]) -> str:
     """How a run was made: "`python -m experiments.NAME train`, 3.2 minutes on 2 cores of AMD EPYC".
 
     Args:
-        report: A `report.json`, with "command", "seconds" and "machine".
+        report: A `report.json`, with "command" and "machine"; without "seconds" if the machine did
+            other things too.
     """
     machine = report["machine"]
     command = re.sub(r"^\S*python\S*", "python", report["command"])
-    return (
-        f"`{command}`, {report['seconds'] / 60:.1f} minutes on {machine['cores']} cores "
-        f"of {machine['cpu']}"
-    )
+    minutes = f"{report['seconds'] / 60:.1f} minutes " if "seconds" in report else ""
+    return f"`{command}`, {minutes}on {machine['cores']} cores of {machine['cpu']}"
 
 
 # One function for each experiment.
+
+
+def _at(path: str) -> str:
+    return f"docs/results/{path}/report.md"
+
+
+@recorded
+def character_language_model() -> str:
+    """Bits per character beside characters by frequency, order 3 and xz."""
+    found = []
+    for path, text in (
+        ("character_language_model", "Shakespeare"),
+        ("tinyshakespeare", "char-rnn's own corpus"),
+    ):
+        report = record(f"{path}/report.json")
+        baselines = report["baselines"]["test"]
+        best = min(baselines, key=lambda name: baselines[name])
+        found.append(
+            f"{text}: {report['test']['bits_per_character']:.3f} bits per character of test text, "
+            f"against {baselines[best]:.3f} of {best}; {run_of(report)} ({_at(path)})."
+        )
+    return " ".join(found)
+
+
+@recorded
+def names() -> str:
+    """Bits per character in the mean of groups, beside order 5."""
+    report = record("names/report.json")
+    baselines = report["baselines"]["test"]
+    best = min(baselines, key=lambda name: baselines[name])
+    return (
+        f"{report['test']['bits_per_character']:.3f} bits per character of held-out names, against "
+        f"{baselines[best]:.3f} of {best}; {run_of(report)} ({_at('names')})."
+    )
+
+
+@recorded
+def compare_recurrences() -> str:
+    """The best at equal steps and at equal time."""
+    results = record("compare_recurrences/results.json")
+    baselines, points = results["baselines"], results["points"]
+    found = []
+    for mark in ("time", "steps"):
+        quantity = f"bits_at_equal_{mark}"
+        scored = [point for point in points if point[quantity] is not None]
+        best = min(scored, key=lambda point: point[quantity])
+        bits = best[quantity]
+        found.append(f"{best['recurrence']} at equal {mark}, {bits:.3f} bits per character")
+    bar = min(baselines, key=lambda name: baselines[name])
+    return (
+        f"{', and '.join(found)}, against {baselines[bar]:.3f} of {bar}; {run_of(results)} "
+        "(docs/results/compare_recurrences/table.md)."
+    )
+
+
+@recorded
+def word_language_model() -> str:
+    """Perplexity beside Kneser–Ney."""
+    report = record("word_language_model/report.json")
+    perplexity = report["perplexity"]
+    return (
+        f"perplexity {perplexity['this model']:.1f} of test text, "
+        f"{perplexity['this model, each sentence by itself']:.1f} sentence by sentence, against "
+        f"{perplexity['order 5, Kneser–Ney']:.1f} of Kneser–Ney of order 5; {run_of(report)} "
+        f"({_at('word_language_model')})."
+    )
+
+
+@recorded
+def sentiment() -> str:
+    """Accuracy beside the bag of words, in two classes and in five."""
+    found = []
+    for path in ("sentiment", "sentiment_compared", "sentiment_stars_compared"):
+        report = record(f"{path}/report.json")
+        baselines = {name: of["accuracy"] for name, of in report["baselines"]["test"].items()}
+        best = max(baselines, key=lambda name: baselines[name])
+        if "test" in report:
+            score = f"accuracy {report['test']['accuracy']:.3f}"
+        else:
+            cells = [cell["scores"]["test"]["accuracy"] for cell in report["cells"]]
+            score = f"`compare`, {len(cells)} runs, accuracy {min(cells):.3f} to {max(cells):.3f}"
+        found.append(
+            f"{score}, against {baselines[best]:.3f} of {best}; {run_of(report)} ({_at(path)})."
+        )
+    return " ".join(found)
+
+
+@recorded
+def named_entities() -> str:
+    """F1 beside the linear model: tweets, Chinese news, and without each part."""
+    found = []
+    for path, corpus in (("named_entities", "tweets"), ("named_entities_chinese", "Chinese news")):
+        report = record(f"{path}/report.json")
+        baselines = {name: of["f1"] for name, of in report["baselines"]["test"].items()}
+        best = max(baselines, key=lambda name: baselines[name])
+        found.append(
+            f"{corpus}: F1 {report['test']['f1']:.1f}, against {baselines[best]:.1f} of {best}; "
+            f"{run_of(report)} ({_at(path)})."
+        )
+    compared = record("named_entities_compare/report.json")
+    found.append(f"`compare`: {run_of(compared)} ({_at('named_entities_compare')}).")
+    return " ".join(found)

@@ -11,7 +11,12 @@ three models that are not neural nets: characters by frequency, an order-3 model
 (modified Kneser–Ney), and xz. Interrupted, by Ctrl-C or worse, the same command goes on from the
 last checkpoint.
 
-A recorded run with its scores is in docs/results/character_language_model/report.md.
+Recorded: Shakespeare: 2.351 bits per character of test text, against 2.445 of xz after the training
+text; `python -m experiments.character_language_model train --preset demo`, 1.0 minutes on 2 cores
+of AMD EPYC (docs/results/character_language_model/report.md). char-rnn's own corpus: 2.324 bits per
+character of test text, against 2.557 of order 3, modified Kneser–Ney; `python -m
+experiments.character_language_model train --run runs/tinyshakespeare --data.source path --data.path
+input.txt`, on 2 cores of AMD EPYC (docs/results/tinyshakespeare/report.md).
 """
 
 import json

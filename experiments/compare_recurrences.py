@@ -18,7 +18,10 @@ Times, and each recurrence once it is trained, are kept in the output folder: a 
 goes on there, by the same command. One recurrence is run with several seeds, which tells what a
 difference is worth.
 
-A recorded run with its scores is in docs/results/compare_recurrences/table.md.
+Recorded: gru at equal time, 2.380 bits per character, and gru_layer_norm at equal steps, 2.451 bits
+per character, against 2.475 of order 3, modified Kneser–Ney; `python -m
+experiments.compare_recurrences`, on 2 cores of AMD EPYC
+(docs/results/compare_recurrences/table.md).
 """
 
 import json

@@ -16,7 +16,12 @@ command goes on from the last checkpoint.
 Corpora: English tweets (preset demo), Chinese news character by character (preset chinese),
 CoNLL files of your own, such as WNUT-17's, and the hub's.
 
-Recorded runs with their scores are in docs/results/named_entities/report.md.
+Recorded: tweets: F1 35.4, against 30.0 of logistic regression of features; `python -m
+experiments.named_entities train`, 0.5 minutes on 2 cores of AMD EPYC
+(docs/results/named_entities/report.md). Chinese news: F1 77.6, against 68.4 of logistic regression
+of features; `python -m experiments.named_entities train --preset chinese`, on 2 cores of AMD EPYC
+(docs/results/named_entities_chinese/report.md). `compare`: `python -m experiments.named_entities
+compare --seeds 0 1`, on 2 cores of AMD EPYC (docs/results/named_entities_compare/report.md).
 """
 
 import json

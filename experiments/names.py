@@ -15,7 +15,9 @@ There is no published score for these lists. The nearest is makemore's
 (https://github.com/karpathy/makemore): about 1.92 nats, 2.77 bits, a character of held-out names of
 another list, 32,033 first names, by a Transformer of 200 thousand parameters.
 
-A recorded run with its scores is in docs/results/names/report.md.
+Recorded: 2.905 bits per character of held-out names, against 2.947 of order 5, of the group;
+`python -m experiments.names train`, 0.9 minutes on 2 cores of AMD EPYC
+(docs/results/names/report.md).
 """
 
 import json

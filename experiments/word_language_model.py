@@ -13,7 +13,9 @@ UNK and END counted, beside words by frequency and n-grams with modified Kneserâ
 The default data is the Brown corpus, split as by Bengio et al. (2003). The preset `full` is the
 medium network of Zaremba et al. (2014), tied, on WikiText-2.
 
-A recorded run with its scores is in docs/results/word_language_model/report.md.
+Recorded: perplexity 78.7 of test text, 91.5 sentence by sentence, against 119.7 of Kneserâ€“Ney of
+order 5; `python -m experiments.word_language_model train --preset demo`, 3.0 minutes on 2 cores of
+AMD EPYC (docs/results/word_language_model/report.md).
 """
 
 import json
