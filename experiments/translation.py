@@ -129,8 +129,8 @@ class Data:
     path: Path | None = None
     source_language: str = "en"
     target_language: str = "es"
-    longest_words: int = 25
-    longest_subwords: int = 50
+    longest_words: int = 20
+    longest_subwords: int = 40
     vocabulary_size: int = 2000
     lowercase: bool = False
 
@@ -159,7 +159,7 @@ class Model:
     bidirectional: bool = True
     attention: AttentionName = "general"
     attention_size: int = 96
-    dropout: float = 0.1
+    dropout: float = 0.2
     plan: str = "auto"
 
 
@@ -201,7 +201,7 @@ class Train:
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
     batch_size: int = 16
     bucket_growth: float = 1.6
-    shortest_bucket: int = 32
+    shortest_bucket: int = 26
     own_tokens: float = 0.0
     evaluation_pairs: int = 250
     scored_pairs: int = 500
@@ -221,7 +221,7 @@ class Compare:
     """
 
     template: Annotated[Train, tyro.conf.arg(name="")]
-    attentions: tuple[AttentionName, ...] = ("none", "additive", "general")
+    attentions: tuple[AttentionName, ...] = ("none", "general")
     scheduled_sampling: float = 0.0
 
 
@@ -270,15 +270,17 @@ class Translate:
 PRESETS = {
     "demo": Train(
         optimizer=OptimizerConfig(
-            learning_rate=3e-3, warmup_steps=100, total_steps=2400, clip_norm=20.0,
+            learning_rate=3e-3, warmup_steps=100, total_steps=4000, clip_norm=20.0,
             final_fraction=0.02,
         ),
-        loop=LoopConfig(evaluate_every=1200, checkpoint_every=1200, log_every=50),
+        loop=LoopConfig(evaluate_every=1000, checkpoint_every=1000, log_every=50),
     ),
     "multi30k": Train(
         run=RUN.with_name("translation_multi30k"),
         preset="multi30k",
-        data=Data("path", target_language="de", longest_words=40, lowercase=True),
+        data=Data(
+            "path", target_language="de", longest_words=40, longest_subwords=50, lowercase=True
+        ),
         optimizer=OptimizerConfig(
             learning_rate=3e-3, warmup_steps=100, total_steps=3600, clip_norm=20.0,
             final_fraction=0.02,

@@ -108,9 +108,10 @@ def draw_by_length(summary: Mapping[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     colors = ["#cc6633", "#4477aa", "#228833", "#aa3377"]
-    most = 0.0
+    most, bins = 0.0, dict[float, str]()
     for name, rows in summary["by_length"].items():
         middles = [(row["from"] + row["to"]) / 2 for row in rows]
+        bins |= {m: f"{row['from']}–{row['to']}" for m, row in zip(middles, rows, strict=True)}
         values = [row[METRIC] for row in rows]
         most = max(most, *values)
         if name in summary["baseline_scores"]:
@@ -120,11 +121,11 @@ def draw_by_length(summary: Mapping[str, Any], path: Path) -> None:
             continue
         axes.annotate(name, (middles[-1], values[-1]), fontsize=7, color="#555555", ha="right",
                       xytext=(0, 4), textcoords="offset points")  # fmt: skip
-    axes.axvline(summary["longest_words"] + 0.5, color="#bbbbbb", linewidth=1)
-    axes.text(
-        summary["longest_words"] + 0.8, 0.2, "longer than learned from →", fontsize=7,
-        color="#555555",
-    )  # fmt: skip
+    limit = summary["longest_words"] + 0.5
+    if limit < max(bins):
+        axes.axvline(limit, color="#bbbbbb", linewidth=1)
+        axes.text(limit, 0, " longer than learned from", fontsize=7, color="#555555", va="bottom")
+    axes.set_xticks(list(bins), list(bins.values()))
     axes.set_xlabel("Words of the source")
     axes.set_ylabel(f"BLEU ({summary['split']} part, greedy)")
     axes.set_ylim(0, 1.12 * most + 0.1)
