@@ -146,7 +146,7 @@ class ClassifyRecording:
 PRESETS = {
     "demo": TrainSensors(
         optimizer=OptimizerConfig(
-            learning_rate=2e-3, warmup_steps=50, total_steps=600, weight_decay=1e-2, clip_norm=1.0
+            learning_rate=2e-3, warmup_steps=30, total_steps=450, weight_decay=1e-2, clip_norm=1.0
         ),
         loop=LoopConfig(evaluate_every=150, checkpoint_every=300, log_every=25),
     ),

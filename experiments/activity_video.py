@@ -83,7 +83,7 @@ class ClipData:
 
     source: Literal["package", "path"] = "package"
     path: Path | None = None
-    size: int = 48
+    size: int = 32
     frames: int = 4
     still: tuple[str, ...] = ("stance",)
 
@@ -139,9 +139,9 @@ class TrainVideo:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
     batch_size: int = 32
-    dropout: float = 0.3
-    shift: int = 3
-    brightness: float = 0.3
+    dropout: float = 0.1
+    shift: int = 2
+    brightness: float = 0.1
     seed: int = 0
     strips: int = 5
 
@@ -196,6 +196,13 @@ PRESETS = {
 }
 
 
+class Pixels(NamedTuple):
+    """Mean and deviation of the pixels that are learned from, as of 0 … 1."""
+
+    mean: float
+    deviation: float
+
+
 class ClipCorpus(NamedTuple):
     """Clips by split, what is done in them, and what there is to tell."""
 
@@ -226,7 +233,7 @@ def check(config: TrainVideo) -> None:
     for name in config.networks:
         if name not in NETWORKS:
             raise ValueError(f"networks: got {name!r}, expected some of {', '.join(NETWORKS)}")
-        model_config(config, name, 2)
+        model_config(config, name, 2, Pixels(0.5, 0.25))
     if config.model.plan not in ("auto", *PLANS):
         known = ", ".join(["auto", *PLANS])
         raise ValueError(f"plan: got {config.model.plan!r}, expected one of {known}")
@@ -252,7 +259,18 @@ def load_clips(data: ClipData) -> ClipCorpus:
     return ClipCorpus(train, validation, parts, actions, classes_of(actions, data.still))
 
 
-def model_config(config: TrainVideo, name: str, class_count: int) -> ClipClassifierConfig:
+def pixels_of(clips: Clips) -> Pixels:
+    """Of all frames; rounded, since they are part of a config."""
+    values = np.arange(256) / 255
+    shares = np.bincount(clips.frames.ravel(), minlength=256) / clips.frames.size
+    mean = float(shares @ values)
+    deviation = float(np.sqrt(shares @ (values - mean) ** 2))
+    return Pixels(round(mean, 4), max(round(deviation, 4), 1e-3))
+
+
+def model_config(
+    config: TrainVideo, name: str, class_count: int, pixels: Pixels
+) -> ClipClassifierConfig:
     """The record of one network."""
     model, size = config.model, config.data.size
     recurrence = {RECURRENT: model.recurrence, CONV_LSTM: IMAGES}.get(name)
@@ -263,6 +281,7 @@ def model_config(config: TrainVideo, name: str, class_count: int) -> ClipClassif
         recurrence,
         model.feature_size,
         model.conv_lstm_channels if name == CONV_LSTM else model.hidden_size,
+        *pixels,
     )
 
 
@@ -386,7 +405,7 @@ def train_one(
     """Train one network in its folder to the end, or go on there."""
     from rnnjax.training.runs import train_in_folder
 
-    model = model_config(config, name, len(corpus.classes.names))
+    model = model_config(config, name, len(corpus.classes.names), pixels_of(corpus.train))
     shown = both_ways(corpus.validation, corpus.classes)
     plan, steps = config.model.plan, frames_shown(config, name)
 
@@ -437,7 +456,11 @@ def train(config: TrainVideo) -> dict[str, Any]:
     made_of = run_fingerprint(config, corpus)
     classes = corpus.classes
     with open_run_folder(config.run, config, may_differ=MAY_DIFFER, fingerprint=made_of) as run:
-        task = {"actions": corpus.actions, "still": config.data.still}
+        task = {
+            "actions": corpus.actions,
+            "still": config.data.still,
+            "pixels": pixels_of(corpus.train),
+        }
         replace_text(run.path / "task.json", json.dumps(task))
         outcomes = {name: train_one(config, name, corpus, made_of) for name in config.networks}
         networks: dict[str, Any] = {}
@@ -570,10 +593,15 @@ COLUMNS = {
 }
 
 
+def title_of(part: str) -> str:
+    """What tables call a held-out part."""
+    return PARTS.get(part, part)
+
+
 def score_rows(summary: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
     """Part -> name -> scores, baselines first and then the networks."""
     return {
-        PARTS.get(part, part): dict(baselines)
+        title_of(part): dict(baselines)
         | {NETWORKS[name]: one["parts"][part] for name, one in summary["networks"].items()}
         for part, baselines in summary["scores_without_networks"].items()
     }
@@ -609,7 +637,7 @@ def report_page(summary: Mapping[str, Any], *, strips: bool) -> str:
         "\nThe pictures are those of Flare, © Clint Bellanger and contributors, CC-BY-SA 3.0.\n"
     )
     others = "".join(
-        f"![who is taken for whom, {PARTS.get(part, part)}](confusion_{part}.png)\n"
+        f"![who is taken for whom, {title_of(part)}](confusion_{part}.png)\n"
         for part in summary["scores_without_networks"]
         if part != "test"
     )
@@ -661,7 +689,7 @@ def load_trained(run: Path, network: str) -> Trained:
         raise ValueError(f"network: got {network!r}, expected one of {', '.join(config.networks)}")
     task = json.loads((run / "task.json").read_text("utf-8"))
     classes = classes_of(task["actions"], task["still"])
-    model = model_config(config, network, len(classes.names))
+    model = model_config(config, network, len(classes.names), Pixels(*task["pixels"]))
     state = best_state(
         network_folder(run, network),
         new_state(config, model),

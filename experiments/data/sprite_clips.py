@@ -6,7 +6,7 @@ is 2 to 8 frames of one action, seen from one of eight sides.
 
 People are dressed here as the game does it, from layers (boots, legs, hands, chest, head, weapon):
 44 outfits, each weapon of the game once for a man and once for a woman. Each creature or outfit is
-scaled so that all it does fits into the frame.
+scaled so that what it does fits into the frame, but for what reaches furthest.
 
 Of the actions, `critdie` is `die` and `cast` is `shoot`; rarer ones are left out. So is a clip of
 the same pictures as an earlier one (some creatures strike as they shoot), a clip of one frame, and
@@ -19,11 +19,13 @@ and other weapons, and people in an armour never seen (`test`); and kinds of cre
 
 import hashlib
 import io
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import datasets
+import numpy as np
 from PIL import Image
 
 from experiments.data.clip_rows import Clip, data_set
@@ -35,8 +37,11 @@ PACKAGE = (
     "1.14-1",
     "4ab6a8298276013d35a0806257e130d992761af1b749041433b409c3dafec508",
 )
-SIZE = 48
+SIZE = 32
 """Pixels along a side of a frame."""
+
+COVERED = 0.9
+"""Of this share of an actor's frames all fits; the few that reach further are cut at the edge."""
 
 ACTIONS = ("stance", "run", "swing", "shoot", "die", "hit", "block")
 MERGED = {"cast": "shoot", "critdie": "die"}
@@ -151,13 +156,11 @@ def render(layers: Mapping[str, Layer], actor: str) -> Iterator[Clip]:
         for frames in sides.values()
         for patch in frames.values()
     ]
-    left = max(patch.anchor_x for patch in patches)
-    above = max(patch.anchor_y for patch in patches)
-    width = left + max(patch.width - patch.anchor_x for patch in patches)
-    height = above + max(patch.height - patch.anchor_y for patch in patches)
-    side = max(width, height)
-    # The middle of all that is ever drawn comes into the middle of the square.
-    left, above = left + (side - width) // 2, above + (side - height) // 2
+    left, right = _reach([(patch.anchor_x, patch.width) for patch in patches])
+    above, below = _reach([(patch.anchor_y, patch.height) for patch in patches])
+    side = max(left + right, above + below)
+    # The middle of what is drawn comes into the middle of the square.
+    left, above = left + (side - left - right) // 2, above + (side - above - below) // 2
 
     shared = set.intersection(*(set(layer.animations) for layer in layers.values()))
     # Of two actions that are merged, the plain one comes first.
@@ -178,11 +181,20 @@ def render(layers: Mapping[str, Layer], actor: str) -> Iterator[Clip]:
                         corners = (
                             patch.x, patch.y, patch.x + patch.width, patch.y + patch.height
                         )  # fmt: skip
-                        place = left - patch.anchor_x, above - patch.anchor_y
-                        square.alpha_composite(layers[part].sheet.crop(corners), place)
+                        seen = layers[part].sheet.crop(corners)
+                        over = Image.new("RGBA", square.size)
+                        over.paste(seen, (left - patch.anchor_x, above - patch.anchor_y))
+                        square = Image.alpha_composite(square, over)
                 pictures.append(_png(square.resize((SIZE, SIZE), Image.Resampling.BOX)))
             name = f"{actor}/{action}/{facing}"
-            yield Clip(pictures, MERGED.get(action, action), actor, name)
+            yield Clip(pictures, _merged(action), actor, name)
+
+
+def _reach(patches: list[tuple[int, int]]) -> tuple[int, int]:
+    """How far most patches reach before and behind their anchor: those of `COVERED` of them."""
+    before = np.quantile([anchor for anchor, _ in patches], COVERED)
+    behind = np.quantile([size - anchor for anchor, size in patches], COVERED)
+    return math.ceil(before), math.ceil(behind)
 
 
 def split_of(actor: str) -> str:
@@ -256,8 +268,12 @@ def _layer(text: bytes, sheets: Mapping[str, bytes]) -> Layer | None:
         return Layer(sheet.convert("RGBA"), animations)
 
 
+def _merged(action: str) -> str:
+    return MERGED.get(action, action)
+
+
 def _place(action: str) -> int:
-    merged = MERGED.get(action, action)
+    merged = _merged(action)
     return ACTIONS.index(merged) if merged in ACTIONS else len(ACTIONS)
 
 

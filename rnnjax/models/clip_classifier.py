@@ -50,6 +50,8 @@ class ClipClassifierConfig:
             "conv_lstm_2d", which reads maps. None is a bag of frames.
         feature_size: F, of the vector that a frame becomes; "conv_lstm_2d" has none.
         hidden_size: H, of "conv_lstm_2d" channels; a bag has none.
+        pixel_mean: What is subtracted from pixels of 0 … 1; the mean of those to learn from.
+        pixel_deviation: And what they are divided by then.
 
     Raises:
         ValueError: A field is out of range or unknown.
@@ -61,6 +63,8 @@ class ClipClassifierConfig:
     recurrence: str | None = "lstm"
     feature_size: int = 64
     hidden_size: int = 64
+    pixel_mean: float = 0.5
+    pixel_deviation: float = 0.25
 
     def __post_init__(self) -> None:
         for name in ("class_count", "feature_size", "hidden_size"):
@@ -79,6 +83,8 @@ class ClipClassifierConfig:
             )
         for layer, size in enumerate(self.channels):
             check_size(f"channels[{layer}]", size)
+        if not self.pixel_deviation > 0:
+            raise ValueError(f"pixel_deviation: got {self.pixel_deviation}, expected above 0")
         if self.recurrence in (None, IMAGES):
             return
         if self.recurrence not in REGISTRY:
@@ -160,7 +166,8 @@ def clip_logits(
 ) -> Array:
     """Watch clips, and say after each frame what happens in them.
 
-    v^<t> = max(0, CNN(x^<t>) W_v + b_v),  P(y | x^<1>, …, x^<t>) = softmax(s^<t> W + b),
+    v^<t> = max(0, CNN((x^<t> − mean) / deviation) W_v + b_v),
+    P(y | x^<1>, …, x^<t>) = softmax(s^<t> W + b),
     s^<t> = a^<t>, the output of the recurrence that reads v;  of a bag (v^<1> + … + v^<t>) / t
 
     "conv_lstm_2d" reads CNN(x^<t>) itself, and s^<t> is all of its map a^<t>. The verdict on a
@@ -186,7 +193,8 @@ def clip_logits(
             f"frames: got shape {frames.shape}, expected (T, *B, H, W, C) with T of at least 1 and "
             f"frames of {config.frame_shape}"
         )
-    maps = apply_convolutions(params.convolutions, frames - jnp.asarray(0.5, frames.dtype))
+    scaled = (frames - config.pixel_mean) / config.pixel_deviation
+    maps = apply_convolutions(params.convolutions, scaled)
     if params.features is None:
         _, outputs = scan(REGISTRY[IMAGES], params.layer, maps, plan=plan)
         states = _flat(outputs)

@@ -138,7 +138,9 @@ HEADER = "time,wx,wy,wz,ax,ay,az\n"
 def test_files_of_ones_own_are_read_by_the_names_of_their_columns(tmp_path):
     (tmp_path / "index.csv").write_text("file,subject,side,exercise\na.csv,eve,left,row\n")
     (tmp_path / "a.csv").write_text(HEADER + "0,1,2,3,4,5,6\n0.02,7,8,9,10,11,12\n")
-    (row,) = recording_files.load(tmp_path)["recordings"].with_format("numpy")
+    rows = recording_files.load(tmp_path)["recordings"].with_format("numpy")
+    assert len(rows) == 1
+    row = rows[0]
     np.testing.assert_array_equal(row["signal"], [[4, 5, 6, 1, 2, 3], [10, 11, 12, 7, 8, 9]])
     assert (row["subject"], row["side"]) == ("eve", "left")
 

@@ -79,7 +79,7 @@ def test_the_loss_is_the_mean_of_last_verdicts_and_what_is_drawn_changes_it():
     plain, memory, metrics, dropped, log_p = losses(params, symmetric)
     assert memory == ()
     assert metrics["examples"] == B
-    last = np.asarray(log_p)[-1, np.arange(B), symmetric.labels]
+    last = np.asarray(log_p)[-1, np.arange(B), np.asarray(symmetric.labels)]
     np.testing.assert_allclose(plain, -last.mean(), rtol=1e-5)
     assert np.isfinite(dropped)
     assert dropped != plain
@@ -117,6 +117,7 @@ def test_which_way_a_dot_moves_is_learnt_by_what_knows_order_alone(recurrence):
         ({"recurrence": "lstn"}, "recurrence: got 'lstn', expected one of elman"),
         ({"recurrence": "conv_lstm_1d"}, "recurrence: got 'conv_lstm_1d', expected one that reads"),
         ({"hidden_size": 0}, "hidden_size: got 0, expected an integer"),
+        ({"pixel_deviation": 0.0}, "pixel_deviation: got 0.0, expected above 0"),
     ],
 )
 def test_a_config_out_of_range_is_refused(fields, message):
