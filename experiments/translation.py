@@ -159,7 +159,7 @@ class Model:
     bidirectional: bool = True
     attention: AttentionName = "general"
     attention_size: int = 96
-    dropout: float = 0.2
+    dropout: float = 0.1
     plan: str = "auto"
 
 
