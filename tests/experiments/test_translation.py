@@ -15,7 +15,7 @@ pytestmark = pytest.mark.xdist_group("translation")  # they share one run
 
 SMALL = [
     "--preset=smoke", "--data.source=path", "--model.recurrence=elman", "--model.plan=reference",
-    "--model.dropout=0", "--batch-size=16", "--evaluate-every=120", "--checkpoint-every=120",
+    "--model.dropout=0", "--model.no-bidirectional", "--batch-size=16", "--evaluate-every=120", "--checkpoint-every=120",
     "--log-every=20", "--decoding.beam-width=1", "--data.vocabulary-size=60",
     "--optimizer.total-steps=240",
 ]  # fmt: skip
