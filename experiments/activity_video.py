@@ -102,9 +102,9 @@ class ClipModel:
     """
 
     channels: tuple[int, ...] = (16, 32, 64)
-    feature_size: int = 64
+    feature_size: int = 128
     recurrence: str = "lstm"
-    hidden_size: int = 64
+    hidden_size: int = 128
     conv_lstm_channels: int = 16
     plan: str = "auto"
 
@@ -140,7 +140,7 @@ class TrainVideo:
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(default_factory=LoopConfig)
     batch_size: int = 32
     dropout: float = 0.1
-    shift: int = 2
+    shift: int = 1
     brightness: float = 0.1
     seed: int = 0
     strips: int = 5
@@ -166,9 +166,9 @@ class ClassifyClip:
 PRESETS = {
     "demo": TrainVideo(
         optimizer=OptimizerConfig(
-            learning_rate=2e-3, warmup_steps=50, total_steps=1200, weight_decay=1e-2
+            learning_rate=2.5e-3, warmup_steps=50, total_steps=1400, weight_decay=1e-2
         ),
-        loop=LoopConfig(evaluate_every=150, checkpoint_every=300, log_every=25),
+        loop=LoopConfig(evaluate_every=350, checkpoint_every=350, log_every=25),
     ),
     "smoke": TrainVideo(
         run=RUN.with_name("activity_video_smoke"),
