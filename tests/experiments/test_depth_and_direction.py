@@ -116,7 +116,7 @@ def test_one_direction_knows_the_past_alone(bidirectional):
 
 @pytest.mark.slow
 def test_a_run_trains(tmp_path):
-    experiment.main([*SMALL[:1], "--depths", "2", "--steps=60", f"--run={tmp_path}"])
+    experiment.main([*SMALL[:1], "--depths", "1", "--steps=60", f"--run={tmp_path}"])
     points = json.loads((tmp_path / "report.json").read_text())["points"]
     assert len(points) == 2 * 4
     for point in points:
