@@ -95,7 +95,7 @@ class FrameStream:
 
     def accept(self, samples: np.ndarray) -> np.ndarray:
         """The steps that further samples (N,), in −1 … 1, complete: `(n, I)` float32."""
-        self._stream.accept_waveform(RATE, np.asarray(samples, np.float32) * 32768)
+        self._stream.accept_waveform(RATE, np.asarray(samples, np.float32) * 32768)  # pyright: ignore[reportArgumentType]
         stacked = self._features.stacked
         ready = self._stream.num_frames_ready // stacked * stacked
         frames = np.zeros((ready - self._frames, self._features.size), np.float32)

@@ -164,7 +164,7 @@ class Model:
     recurrence: str = "gru"
     hidden_sizes: tuple[int, ...] = (128, 128)
     bidirectional: bool = True
-    dropout: float = 0.3
+    dropout: float = 0.15
     plan: str = "auto"
 
 
@@ -177,8 +177,8 @@ class Masking:
         steps: The most steps of a stretch, and no more than a fifth of all.
     """
 
-    bands: int = 8
-    steps: int = 10
+    bands: int = 6
+    steps: int = 6
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,9 @@ class Train:
     Attributes:
         run: The run folder.
         preset: Defaults for the flags below: "demo" learns telephone prompts in minutes on two
-            cores; "digits" spoken digits, by path, and "comparison" the same in half the steps, for
-            each model of `latency` and `speakers`; "smoke" only shows in seconds that everything
-            runs, by path; "full" is the network of Graves et al. (2013), by path.
+            cores; "digits" spoken digits, by path, and "comparison" the same in half the steps and
+            strings, for each model of `latency` and `speakers`; "smoke" only shows in seconds that
+            everything runs, by path; "full" is the network of Graves et al. (2013), by path.
         split: The part that is reported: None is the test part, or the validation part where there
             is no other. If it is the validation part, a sixteenth of the training part chooses the
             checkpoint instead.
@@ -225,7 +225,7 @@ class Train:
     batch_size: int = 16
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
     deadline: float | None = None
-    language_steps: int = 400
+    language_steps: int = 800
     beam_width: int = 16
     seed: int = 0
 
@@ -257,7 +257,7 @@ class Latency:
     """
 
     template: Annotated[Train, tyro.conf.arg(name="")]
-    deadlines: tuple[float, ...] = (0.1, 0.0, -0.1)
+    deadlines: tuple[float, ...] = (0.0, -0.1)
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ class Speakers:
 PRESETS = {
     "demo": Train(
         optimizer=OptimizerConfig(
-            learning_rate=3e-3, warmup_steps=100, total_steps=2600, clip_norm=100.0
+            learning_rate=4e-3, warmup_steps=50, total_steps=1200, clip_norm=50.0
         ),
         loop=LoopConfig(evaluate_every=200, checkpoint_every=400, log_every=20),
     ),
@@ -283,11 +283,11 @@ PRESETS = {
         preset="digits",
         data=Data(source="path"),
         joining=Joining(count=3000, most=5, gap=0.15, tail=0.3, held_out=300),
-        model=Model(hidden_sizes=(64, 64), dropout=0.2),
+        model=Model(hidden_sizes=(64, 64), dropout=0.1),
         optimizer=OptimizerConfig(
-            learning_rate=3e-3, warmup_steps=50, total_steps=1400, clip_norm=20.0
+            learning_rate=4e-3, warmup_steps=50, total_steps=800, clip_norm=20.0
         ),
-        loop=LoopConfig(evaluate_every=175, checkpoint_every=350, log_every=20),
+        loop=LoopConfig(evaluate_every=200, checkpoint_every=400, log_every=20),
         batch_size=32,
         speeds=(1.0,),
         language_steps=0,
@@ -331,7 +331,8 @@ PRESETS = {
 PRESETS["comparison"] = replace(
     PRESETS["digits"],
     preset="comparison",
-    optimizer=replace(PRESETS["digits"].optimizer, total_steps=700),
+    joining=replace(PRESETS["digits"].joining, count=1500),
+    optimizer=replace(PRESETS["digits"].optimizer, total_steps=400),
 )
 
 
@@ -1027,7 +1028,7 @@ def latency(config: Latency) -> dict[str, Any]:
             (False, None),
             *((False, deadline) for deadline in config.deadlines),
         ):
-            name = "both" if bidirectional else f"one_{'any' if deadline is None else deadline:}"
+            name = "both" if bidirectional else f"one_{deadline}"
             model = replace(template.model, bidirectional=bidirectional)
             one = replace(template, model=model, deadline=deadline, run=run.path / "models" / name)
 

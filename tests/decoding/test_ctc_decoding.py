@@ -1,6 +1,7 @@
 """Greedy and prefix beam decoding against every path and every labelling."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -123,16 +124,17 @@ def test_what_they_refuse():
         ctc_greedy(LOGITS, lengths=np.full(4, 9))
     with pytest.raises(ValueError, match=r"lengths: got shape \(1,\)"):
         ctc_greedy(LOGITS, lengths=np.zeros(1, int))
-    for options, kind, message in (
+    refused: list[tuple[Any, type[Exception], str]] = [
         ({"beam_width": 0}, ValueError, "beam_width: got 0"),
         ({"logits": LOGITS[0]}, ValueError, r"logits: got shape \(4, 3\)"),
         ({"logits": LOGITS.astype(int)}, TypeError, "logits: got int"),
         ({"lengths": np.zeros(2, int)}, ValueError, r"lengths: got shape \(2,\)"),
         (
-            {"scorer": LabelScorer((), np.zeros(2), None)},
+            {"scorer": LabelScorer((), jnp.zeros(2), lambda state, labels: (state, labels))},
             ValueError,
             r"scorer: got first of \(2,\)",
         ),
-    ):
+    ]
+    for options, kind, message in refused:
         with pytest.raises(kind, match=message):
             ctc_prefix_beam(**({"logits": LOGITS, "beam_width": 2} | options))

@@ -4,6 +4,7 @@ import io
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -195,7 +196,7 @@ def test_what_is_no_corpus_is_refused(tmp_path, digits):
     empty.mkdir()
     bad = tmp_path / "bad.zip"
     bad.write_bytes(b"PK no")
-    for arguments, message in (
+    refused: list[tuple[Any, str]] = [
         (("path",), "path: got None with source='path'"),
         (("package", "prompts", empty), "path: got .* with source='package'"),
         (("elsewhere",), "source: got 'elsewhere'"),
@@ -203,7 +204,8 @@ def test_what_is_no_corpus_is_refused(tmp_path, digits):
         (("path", "", empty), "path: got .*empty' with 0 files, expected a folder or .zip of"),
         (("path", "", bad), "path: got .*bad.zip', expected a folder or a .zip"),
         (("path", "", Path("nowhere")), "path: got 'nowhere', expected a folder or a .zip"),
-    ):
+    ]
+    for arguments, message in refused:
         with pytest.raises(ValueError, match=message):
             speech_corpus.load(*arguments)
     (digits / "1_ann_11.wav").write_bytes(GOOD[:600])

@@ -117,10 +117,10 @@ def test_error_rates_are_edits_over_what_was_said():
 
 
 def test_sizes_are_checked():
-    for options, message in (
-        ({"size": 0}, "features.size: got 0"),
-        ({"stacked": 0}, "features.stacked: got 0"),
-        ({"kind": "mfcc", "size": 41}, "features.size: got 41, expected at most 40"),
+    for make, message in (
+        (lambda: Features(size=0), "features.size: got 0"),
+        (lambda: Features(stacked=0), "features.stacked: got 0"),
+        (lambda: Features("mfcc", 41), "features.size: got 41, expected at most 40"),
     ):
         with pytest.raises(ValueError, match=message):
-            Features(**options)
+            make()

@@ -91,6 +91,7 @@ def test_a_run_learns_and_leaves_its_record(run):
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_finished_run_is_reported_again_not_trained_again(run, corpus, capsys):
     before = (run / "metrics.jsonl").read_text()
     experiment.main(["train", *SMALL, f"--run={run}", f"--data.path={corpus}", "--beam-width=2"])

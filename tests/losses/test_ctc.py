@@ -1,5 +1,7 @@
 """The loss of connectionist temporal classification against the sum over every path."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,19 +15,15 @@ LENGTHS = np.array([5, 5, 3, 0])
 LABELS = np.array([[1, 2, 1], [1, 1, 0], [2, 0, 0], [0, 0, 0]]).T  # (Ty, B)
 LABEL_LENGTHS = np.array([3, 2, 1, 0])
 LOGITS = np.random.default_rng(0).normal(0, 2, (T, 4, V))
-WINDOWS = LabelWindows(
-    np.array([[0, 1, 2], [0, 2, 0], [1, 0, 0], [0, 0, 0]]).T,
-    np.array([[1, 3, 4], [1, 4, 0], [2, 0, 0], [0, 0, 0]]).T,
-)
+FIRST = np.array([[0, 1, 2], [0, 2, 0], [1, 0, 0], [0, 0, 0]]).T
+LAST = np.array([[1, 3, 4], [1, 4, 0], [2, 0, 0], [0, 0, 0]]).T
+WINDOWS = LabelWindows(FIRST, LAST)
 
 
 @jax.jit
 def losses(logits, windows):
-    options = {"lengths": LENGTHS, "label_lengths": LABEL_LENGTHS}
-    return (
-        ctc_loss(logits, LABELS, **options),
-        ctc_loss(logits, LABELS, windows=windows, **options),
-    )
+    loss = partial(ctc_loss, logits, LABELS, lengths=LENGTHS, label_lengths=LABEL_LENGTHS)
+    return loss(), loss(windows=windows)
 
 
 def expected(row, counts=lambda path: True):
@@ -51,8 +49,7 @@ def test_paths_with_a_label_outside_of_its_windows_do_not_count():
             return all(
                 label == 0
                 or any(
-                    LABELS[n, row] == label and WINDOWS.first[n, row] <= t <= WINDOWS.last[n, row]
-                    for n in places
+                    LABELS[n, row] == label and FIRST[n, row] <= t <= LAST[n, row] for n in places
                 )
                 for t, label in enumerate(path)
             )
