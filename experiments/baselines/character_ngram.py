@@ -84,6 +84,33 @@ def distribution(model: CharacterNGram, context: str) -> np.ndarray:
     return _probabilities(model, context_key * (size + 1) + np.arange(size))
 
 
+def sample_document(
+    model: CharacterNGram, beginning: str, end: str, longest: int, rng: np.random.Generator
+) -> str:
+    """A document drawn character by character, what follows its beginning.
+
+    Args:
+        model: the characters' probabilities; no unknown one is drawn.
+        beginning: at the start of the document.
+        end: the character with which a document ends; it is not part of what is returned.
+        longest: characters after which a document that has not ended is cut.
+        rng: of the draws.
+    """
+    base, size = len(model.characters) + 2, len(model.characters) + 1
+    context_length = len(model.levels) - 1
+    (key,) = _keys(model.characters, [beginning + "\0"], context_length)[-1:] // base
+    known = np.arange(size - 1)
+    drawn = []
+    while len(drawn) < longest:
+        shares = _probabilities(model, key * base + known)
+        symbol = int(rng.choice(size - 1, p=shares / shares.sum()))
+        if model.characters[symbol] == end:
+            break
+        drawn.append(model.characters[symbol])
+        key = (key * base + symbol) % base**context_length
+    return "".join(drawn)
+
+
 def bits_per_character(model: CharacterNGram, documents: Sequence[str]) -> float:
     """Mean of -log2 P over the characters of the documents.
 

@@ -1,0 +1,1 @@
+"""What `experiments.music_generation` is made of."""
