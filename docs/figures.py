@@ -514,3 +514,42 @@ for _name, _variant in (
     ("no_characters", "without characters"),
 ):
     FIGURES[f"named_entities_compare.{_name}"] = lambda variant=_variant: _mean_f1(variant)
+
+
+# Dates
+
+
+def _dates(path: str = "date_translation") -> dict[str, Any]:
+    return record(f"{path}/report.json")
+
+
+for _name, _read in (
+    ("exact_match", lambda report: f"{100 * report['test']['exact_match']:.2f}"),
+    ("greedy", lambda report: f"{100 * report['decodings']['greedy']['exact_match']:.2f}"),
+    ("worst_locale", lambda report: f"{100 * min(_by_locale(report).values()):.1f}"),
+    ("locales", lambda report: str(report["locales"])),
+    ("locales_above_99", lambda report: str(sum(s >= 0.99 for s in _by_locale(report).values()))),
+    ("test_dates", lambda report: f"{report['dates']['test']:,}"),
+    ("train_dates", lambda report: f"{report['dates']['train']:,}"),
+    (
+        "babel",
+        lambda report: f"{100 * report['baselines']['test']['babel.dates.parse_date']:.1f}",
+    ),
+    (
+        "counts",
+        lambda report: f"{100 * report['baselines']['test']['numbers and words, counted']:.2f}",
+    ),
+    ("on_year", lambda report: f"{100 * report['attention_on_year']:.0f}"),
+    ("greedy_speed", lambda report: _speed(report, "greedy")),
+    ("beam_speed", lambda report: _speed(report, report["decoding"])),
+    ("rows", lambda report: str(report["batch_size"])),
+):
+    FIGURES[f"date_translation.{_name}"] = lambda read=_read: read(_dates())
+
+
+def _by_locale(report: dict[str, Any]) -> dict[str, float]:
+    return report["by_locale"][report["decoding"]]
+
+
+def _speed(report: dict[str, Any], decoding: str) -> str:
+    return significant(report["decodings"][decoding]["characters_per_second"])

@@ -164,3 +164,16 @@ def named_entities() -> str:
     compared = record("named_entities_compare/report.json")
     found.append(f"`compare`: {run_of(compared)} ({_at('named_entities_compare')}).")
     return " ".join(found)
+
+
+@recorded
+def date_translation() -> str:
+    """Exact match beside counting and babel's own parser."""
+    report = record("date_translation/report.json")
+    others = report["baselines"]["test"]
+    of_others = " and ".join(f"{100 * others[name]:.1f} % of {name}" for name in reversed(others))
+    return (
+        f"exact match {100 * report['test']['exact_match']:.2f} % of {report['dates']['test']:,} "
+        f"dates of days never seen in {report['locales']} locales, against {of_others}; "
+        f"{run_of(report)} ({_at('date_translation')})."
+    )

@@ -89,7 +89,7 @@ def load(
     if path is not None:
         return data_set(read_table(Path(path)))
     check_locales(locales)
-    counts = dict(zip(SPLITS, days, strict=True))
+    counts: dict[str, int] = dict(zip(SPLITS, days, strict=True))
     for split, among in days_of_splits().items():
         if not 1 <= counts[split] <= len(among):
             raise ValueError(f"days: got {counts[split]} of {split}, expected 1 … {len(among)}")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.tolerances import assert_close
 
+from rnnjax.models import encoder_decoder
 from rnnjax.models.checks import reads_vectors
 from rnnjax.models.encoder_decoder import (
     ATTENTIONS,
@@ -231,6 +232,36 @@ def test_translations_by_beam_are_never_below_greedy_ones(batch):
         better += np.sum(wide.scores > narrow.scores + 1e-6)
     assert same > 0
     assert better > 0
+
+
+def test_decoding_is_compiled_once_and_padding_reaches_no_translation(batch, monkeypatch):
+    """Other values and lengths of one shape make no new program; NaN in padding changes nothing."""
+    traced = []
+
+    def counted(*arguments, **options):
+        traced.append(None)
+        return encode(*arguments, **options)
+
+    monkeypatch.setattr(encoder_decoder, "encode", counted)
+    length = TY + 2  # of no other test, so that nothing is compiled yet
+    searches = partial(translate_greedily, length=length), partial(translate, length=length)
+    in_source = np.arange(TX)[:, None] < SOURCE_LENGTHS
+    for search in searches:
+        traced.clear()
+        for seed in (0, 1):
+            params = drawn(CONFIG, seed)
+            found = search(CONFIG, params, batch.sources, SOURCE_LENGTHS)
+            table = np.asarray(params.source_embedding.table)
+            nan = np.concatenate([np.full_like(table[:1], np.nan), table[1:]])
+            same = search(
+                CONFIG,
+                params._replace(source_embedding=params.source_embedding._replace(table=nan)),
+                np.where(in_source, batch.sources, -5),
+                SOURCE_LENGTHS,
+            )
+            jax.tree.map(np.testing.assert_array_equal, found, same)
+            search(CONFIG, params, batch.sources, SOURCE_LENGTHS[::-1].copy())
+        assert len(traced) == 1
 
 
 def test_dropout_is_in_the_mean_nothing(params, batch):
