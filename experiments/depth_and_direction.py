@@ -140,7 +140,7 @@ class Train:
     learning_rate: float = 5e-3
     clip_norm: float = 1.0
     batch_size: int = 32
-    steps: int = 800
+    steps: int = 600
     score_every: int = 50
     test_size: int = 1_000
     seeds: int = 3

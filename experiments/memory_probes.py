@@ -228,14 +228,14 @@ class Train:
     preset: Literal["demo", "smoke", "full"] = "demo"
     tasks: tuple[str, ...] = tuple(TASKS)
     networks: tuple[str, ...] | None = None
-    lengths: tuple[int, ...] = (32, 64, 128)
+    lengths: tuple[int, ...] = (32, 128)
     parameters: int = 5_000
     encoded_size: int = 16
     head_size: int = 32
     learning_rates: tuple[float, ...] = (1e-3, 1e-2)
     clip_norm: float = 1.0
     batch_size: int = 32
-    steps: int = 2_000
+    steps: int = 1_500
     score_every: int = 100
     test_size: int = 256
     seed: int = 0

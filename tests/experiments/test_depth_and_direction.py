@@ -193,7 +193,7 @@ def test_what_a_curve_says_of_when_it_was_solved():
         (["--batch-size=5"], "error: batch_size: got 5, expected an even number"),
         (["--length=3"], "error: length: got 3, expected at least 4"),
         (["--learning-rate=0"], "error: learning_rate: got 0.0, expected a finite number above 0"),
-        (["--score-every=300"], "error: score_every: got 300, expected a divisor of steps = 800"),
+        (["--score-every=400"], "error: score_every: got 400, expected a divisor of steps = 600"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, tmp_path, capsys):

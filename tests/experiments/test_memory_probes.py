@@ -196,7 +196,7 @@ def test_the_table_ranks_by_how_far_and_how_soon():
         (["--lengths", "3"], "error: lengths: got [3], expected some of at least 4, ascending"),
         (["--learning-rates", "0"], "error: learning_rates: got [0.0], expected finite numbers"),
         (["--clip-norm=inf"], "error: clip_norm: got [inf], expected finite numbers above 0"),
-        (["--score-every=300"], "error: score_every: got 300, expected a divisor of steps = 2000"),
+        (["--score-every=400"], "error: score_every: got 400, expected a divisor of steps = 1500"),
         (["--workers=0"], "error: workers: got 0, expected an integer of at least 1"),
     ],
 )
