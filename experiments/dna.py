@@ -71,7 +71,7 @@ from rnnjax.models.window_network import (
 )
 from rnnjax.plans import REGISTRY as PLANS
 from rnnjax.text.batches import shuffler
-from rnnjax.text.nucleotides import BASES, encode_bases, reverse_complement
+from rnnjax.text.nucleotides import BASES, encode_bases, reverse_complement, with_clock
 from rnnjax.text.pieces import cut, cut_points, join
 from rnnjax.training.files import replace_text
 from rnnjax.training.fingerprint import fingerprint
@@ -123,7 +123,10 @@ class Model:
         recurrence: A name in rnnjax.recurrences.REGISTRY.
         hidden_sizes: H of each layer and direction, bottom first.
         bidirectional: Whether the sequence is read from its end too.
-        answer: How the outputs of all steps become one vector, of task=splice.
+        answer: How the outputs of all steps become one vector, of task=splice: "middle" is that at
+            the place that is asked about.
+        period: Of task=genome: a base is read with t mod period too, so that codons need not be
+            counted out; 1 is without.
         plan: How the recurrence is run along time; the results do not depend on it.
     """
 
@@ -132,7 +135,8 @@ class Model:
     recurrence: str = "lstm"
     hidden_sizes: tuple[int, ...] = (32,)
     bidirectional: bool = True
-    answer: Answer = "max"
+    answer: Answer = "middle"
+    period: int = 1
     plan: str = "auto"
 
 
@@ -196,7 +200,7 @@ class Promoters:
     source: Literal["package", "path"] = "package"
     path: Path | None = None
     model: Model = field(
-        default_factory=lambda: Model(window=7, feature_size=16, hidden_sizes=(8,))
+        default_factory=lambda: Model(window=7, feature_size=16, hidden_sizes=(8,), answer="max")
     )
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
@@ -248,9 +252,9 @@ PRESETS = {
         run=GENOME_RUN,
         preset="genome",
         task="genome",
-        model=Model(window=15, feature_size=64, hidden_sizes=(64,)),
-        optimizer=OptimizerConfig(learning_rate=6e-3, warmup_steps=30, total_steps=600),
-        loop=LoopConfig(evaluate_every=100, checkpoint_every=100, log_every=20),
+        model=Model(window=15, feature_size=64, hidden_sizes=(64,), period=3),
+        optimizer=OptimizerConfig(learning_rate=6e-3, warmup_steps=30, total_steps=1000),
+        loop=LoopConfig(evaluate_every=100, checkpoint_every=200, log_every=20),
         batch_size=32,
         dropout=0.1,
     ),
@@ -282,7 +286,7 @@ PROMOTERS_PRESETS = {
     "smoke": Promoters(
         run=PROMOTERS_RUN.with_name("dna_promoters_smoke"),
         preset="smoke",
-        model=Model(window=3, feature_size=4, hidden_sizes=(4,)),
+        model=Model(window=3, feature_size=4, hidden_sizes=(4,), answer="max"),
         optimizer=OptimizerConfig(learning_rate=3e-2, total_steps=5),
     ),
     "full": Promoters(run=PROMOTERS_RUN.with_name("dna_promoters_full"), preset="full", seeds=10),
@@ -297,6 +301,7 @@ def check(config: Train) -> None:
     """
     check_size("batch_size", config.batch_size)
     check_rate("dropout", config.dropout)
+    check_size("model.period", config.model.period)
     if config.piece < 8:
         raise ValueError(f"piece: got {config.piece}, expected at least 8")
     if config.task == "genome" and config.data.source == "hub":
@@ -314,9 +319,10 @@ def _check_plan(plan: str) -> None:
 
 def model_config(model: Model, task: Task, class_count: int) -> WindowNetworkConfig:
     """The network's own record."""
+    has_clock = task == "genome" and model.period > 1
     return WindowNetworkConfig(
         class_count,
-        len(BASES),
+        len(BASES) + (model.period if has_clock else 0),
         model.window,
         model.feature_size,
         model.recurrence,
@@ -327,10 +333,15 @@ def model_config(model: Model, task: Task, class_count: int) -> WindowNetworkCon
 
 
 def in_one_direction(model: Model, task: Task, class_count: int) -> Model:
-    """A network that reads forward alone, with layers so wide that it has as many parameters."""
+    """A network that reads forward alone, with layers so wide that it has as many parameters.
+
+    In the middle it would not have seen what is behind; so it answers at the end.
+    """
+    answer = "last" if model.answer == "middle" else model.answer
 
     def of_size(size: int) -> Model:
-        return replace(model, bidirectional=False, hidden_sizes=(size,) * len(model.hidden_sizes))
+        sizes = (size,) * len(model.hidden_sizes)
+        return replace(model, bidirectional=False, hidden_sizes=sizes, answer=answer)
 
     def count(model: Model) -> int:
         of_task = model_config(model, task, class_count)
@@ -735,7 +746,7 @@ def load_genome(data: Data) -> tuple[str, dict[str, Region]]:
 
 
 def make_pieces_at(
-    region: Region, batch_size: int, piece: int, seed: int
+    region: Region, batch_size: int, piece: int, period: int, seed: int
 ) -> Callable[[int], WindowBatch]:
     """Step -> B pieces of T bases from anywhere, every other one as the other strand reads it."""
     inputs, labels = encode_bases(region.sequence), region.labels
@@ -752,7 +763,8 @@ def make_pieces_at(
             xs[:, row] = reverse_complement(xs[:, row]).copy()
             ys[:, row] = other[ys[::-1, row]]
             ws[:, row] = ws[::-1, row].copy()
-        return WindowBatch(xs, np.full(batch_size, size, np.int32), ys, ws)
+        lengths = np.full(batch_size, size, np.int32)
+        return WindowBatch(with_clock(xs, period), lengths, ys, ws)
 
     return batch_at
 
@@ -762,7 +774,7 @@ def label_bases(network: Network, sequence: str, name: str = "sequence") -> np.n
     config = network.config
     read = log_probabilities_of(network.model, config.model.plan)
     pieces = cut_points(len(sequence), config.piece, config.piece // 8)
-    inputs = cut(encode_bases(sequence, name), pieces)
+    inputs = with_clock(cut(encode_bases(sequence, name), pieces), config.model.period)
     # A short sequence is padded, and a batch filled up, so that all have one shape.
     inputs = np.pad(inputs, [(0, config.piece - pieces.size), (0, 0), (0, 0)])
     count = inputs.shape[1]
@@ -840,7 +852,9 @@ def train_genome(config: Train) -> dict[str, Any]:
 
     name, regions = load_genome(config.data)
     made_of = run_fingerprint(config, {part: region._asdict() for part, region in regions.items()})
-    batch_at = make_pieces_at(regions["train"], config.batch_size, config.piece, config.seed)
+    batch_at = make_pieces_at(
+        regions["train"], config.batch_size, config.piece, config.model.period, config.seed
+    )
     validation, test = regions["validation"], regions["test"]
 
     def evaluate(network: Network) -> dict[str, float]:

@@ -25,7 +25,7 @@ from rnnjax.plans.protocol import Plan
 from rnnjax.recurrences import REGISTRY
 from rnnjax.recurrences.protocol import Params
 
-Answer = Literal["last", "mean", "max", "each"]
+Answer = Literal["middle", "last", "mean", "max", "each"]
 ANSWERS: tuple[Answer, ...] = get_args(Answer)
 
 
@@ -42,8 +42,9 @@ class WindowNetworkConfig:
             and directions.
         hidden_sizes: H of each layer, bottom first; of a bidirectional one that of one direction.
         bidirectional: Whether each layer also runs from the future, its outputs being [a→, a←].
-        answer: "each": one a step. "last", "mean" or "max": one a sequence, from outputs pooled so;
-            "last" is `last_step`, and of a bidirectional network `both_ends`.
+        answer: "each": one a step. "middle", "last", "mean" or "max": one a sequence, from outputs
+            pooled so; "middle" is the output at step Tx / 2 (rounded down, counted from 0), "last"
+            is `last_step`, and of a bidirectional network `both_ends`.
 
     Raises:
         ValueError: A field is out of range or unknown.
@@ -290,6 +291,16 @@ def _layer(config: WindowNetworkConfig) -> Layer:
 def _pooled(config: WindowNetworkConfig, ys: Array, lengths: ArrayLike | None) -> Array:
     if config.answer == "each":
         return ys
+    if config.answer == "middle":
+        return _middle_step(ys, lengths)
     if config.answer == "last":
         return both_ends(ys, lengths) if config.bidirectional else last_step(ys, lengths)
     return (mean_over_time if config.answer == "mean" else max_over_time)(ys, lengths)
+
+
+def _middle_step(ys: Array, lengths: ArrayLike | None) -> Array:
+    """`(T, *B, H) -> (*B, H)`; of a row of length 0 its first output, which is zero."""
+    if lengths is None:
+        return ys[ys.shape[0] // 2]
+    middle = jnp.asarray(lengths) // 2
+    return jnp.take_along_axis(ys, middle[None, ..., None], axis=0)[0]

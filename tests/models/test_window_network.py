@@ -69,7 +69,7 @@ def test_in_one_direction_the_future_is_seen_within_the_window_alone():
         assert np.allclose(_apply(config, params, far)[t], whole[t]) is not sees_the_end
 
 
-@pytest.mark.parametrize("answer", ["each", "last", "mean", "max"])
+@pytest.mark.parametrize("answer", ["each", "middle", "last", "mean", "max"])
 def test_padding_is_not_read(answer):
     config = replace(BOTH, answer=answer)
     params, xs = _made(config)
@@ -137,7 +137,7 @@ def test_dropout_needs_a_key_and_keeps_the_mean():
         ({"window": 4}, "^window: got 4, expected an odd number"),
         ({"window": 0}, "^window: got 0"),
         ({"class_count": 1}, "^class_count: got 1, expected at least 2"),
-        ({"answer": "sum"}, "^answer: got 'sum', expected one of last, mean, max, each"),
+        ({"answer": "sum"}, "^answer: got 'sum', expected one of middle, last, mean"),
         ({"hidden_sizes": ()}, r"^hidden_sizes: got \(\), expected a tuple of at least one size"),
         ({"recurrence": "lstn"}, "^recurrence: got 'lstn', expected one of elman"),
     ],
