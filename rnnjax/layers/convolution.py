@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from rnnjax.layers.checks import check_floating, check_size
-from rnnjax.precision import default_accumulation_dtype
+from rnnjax.precision import default_accumulation_dtype, product_of_inputs
 
 STRIDE = 2
 """How many times fewer places each layer has along height and width."""
@@ -104,14 +104,53 @@ def apply_convolutions(params: Sequence[ConvolutionParams], images: Array) -> Ar
         )
     leading, sums = images.shape[:-3], default_accumulation_dtype(images.dtype)
     maps = images.reshape(-1, *images.shape[-3:])
+    convolution = product_of_patches if jax.default_backend() == "cpu" else compiled
     for layer in params:
-        found = lax.conv_general_dilated(
-            maps,
-            layer.w.astype(maps.dtype),
-            window_strides=(STRIDE, STRIDE),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            preferred_element_type=sums,
-        )
+        found = convolution(maps, layer.w.astype(maps.dtype)).astype(sums)
         maps = jax.nn.relu(found + layer.b.astype(sums)).astype(images.dtype)
     return maps.reshape(*leading, *maps.shape[1:])
+
+
+def product_of_patches(images: Array, kernel: Array) -> Array:
+    """W * x at every second place, as one matrix product of all that the kernel sees in a row.
+
+    XLA's CPU compiler has no fast code for the derivative of a convolution: of three layers on
+    32 × 32 pixels it takes five times as long as that of these products, measured on two cores.
+
+    Args:
+        images: `(N, H, W, I)`.
+        kernel: `(K, K, I, O)`, of the dtype of the images.
+
+    Returns:
+        `(N, H', W', O)`.
+    """
+    size, (height, width) = kernel.shape[0], images.shape[1:3]
+    rows, columns = map_shape((height, width), 1)
+    around = [_padding(rows, height, size), _padding(columns, width, size)]
+    padded = jnp.pad(images, [(0, 0), *around, (0, 0)])
+    patches = [
+        padded[:, row : row + STRIDE * rows : STRIDE, column : column + STRIDE * columns : STRIDE]
+        for row in range(size)
+        for column in range(size)
+    ]
+    seen = jnp.concatenate(patches, axis=-1)
+    return product_of_inputs(seen, kernel.reshape(-1, kernel.shape[-1]))
+
+
+def compiled(images: Array, kernel: Array) -> Array:
+    """The same by the compiler's own convolution."""
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        window_strides=(STRIDE, STRIDE),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        preferred_element_type=default_accumulation_dtype(images.dtype),
+    )
+
+
+def _padding(places: int, size: int, kernel_size: int) -> tuple[int, int]:
+    """Zeros before and behind one axis of an image; the odd one is behind."""
+    missing = max(0, STRIDE * (places - 1) + kernel_size - size)
+    # What is sliced reaches one further than what is seen, where a stride ends.
+    return missing // 2, missing - missing // 2 + STRIDE - 1

@@ -7,8 +7,10 @@ from support.tolerances import assert_close
 from rnnjax.layers.convolution import (
     ConvolutionParams,
     apply_convolutions,
+    compiled,
     init_convolutions,
     map_shape,
+    product_of_patches,
 )
 
 
@@ -35,13 +37,25 @@ def test_it_is_the_correlation_at_every_second_place_image_by_image():
         for i, o in ((2, 4), (4, 3))
     ]
     images = rng.normal(size=(2, 3, 6, 5, 2))
-    got = apply_convolutions(params, jnp.asarray(images))
+    apply = jax.jit(apply_convolutions)
+    got = apply(params, jnp.asarray(images))
     expected = images.reshape(6, 6, 5, 2)
     for w, b in params:
         expected = np.stack([in_numpy(one, np.asarray(w), np.asarray(b)) for one in expected])
     assert map_shape((6, 5), 2) == expected.shape[1:3]
     assert_close(got, expected.reshape(2, 3, *expected.shape[1:]), "float64")
-    assert apply_convolutions(params, jnp.asarray(images[0, 0])).shape == expected.shape[1:]
+    alone = jax.eval_shape(apply, params, jnp.asarray(images[0, 0]))
+    assert alone.shape == expected.shape[1:]
+
+
+def test_the_product_of_patches_is_the_compilers_convolution():
+    rng = np.random.default_rng(1)
+    kernel = jnp.asarray(rng.normal(size=(5, 5, 2, 3)))
+    images = jnp.asarray(rng.normal(size=(2, 7, 4, 2)))
+    by_patches, by_compiler = jax.jit(
+        lambda x: (product_of_patches(x, kernel), compiled(x, kernel))
+    )(images)
+    assert_close(by_patches, np.asarray(by_compiler), "float64")
 
 
 def test_the_variance_of_what_is_drawn_is_two_over_what_a_kernel_sees():
