@@ -413,7 +413,8 @@ def train_one(
         found = predict(model, plan, state.params, corpus.validation, shown, steps)
         return scores(corpus.classes, found[-1], corpus.validation, shown)
 
-    with open_run_folder(network_folder(config.run, name), config, fingerprint=made_of) as run:
+    folder = network_folder(config.run, name)
+    with open_run_folder(folder, config, may_differ=MAY_DIFFER, fingerprint=made_of) as run:
         state = new_state(config, model)
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         say(
