@@ -105,6 +105,8 @@ WEIGHTS, BONUSES = (0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0)
 """What is tried for α and β of the beam, on what also chooses the checkpoint."""
 PENALTIES = (20.0, 40.0, 60.0, 80.0)
 """What a further template may cost, likewise."""
+LANGUAGE_STREAMS = 8
+"""Streams that the transcripts are laid out in for the language model."""
 TEMPLATES_OF_EACH = 5
 """Templates of a digit of a speaker."""
 
@@ -725,6 +727,7 @@ def train_language_model(config: Train, corpus: Corpus) -> LanguageModel:
         ("test", corpus.held_out),
     ):
         replace_text(texts / f"{name}.txt", "".join(f"{one.text}\n" for one in part))
+    count = sum(len(one.text) + 1 for one in corpus.train)
     run = config.run / "language_model"
     say("A character language model of the transcripts:")
     characters.train(
@@ -739,8 +742,8 @@ def train_language_model(config: Train, corpus: Corpus) -> LanguageModel:
                 clip_norm=20.0,
             ),
             loop=LoopConfig(evaluate_every=50, checkpoint_every=200, log_every=20),
-            batch_size=8,
-            window=32,
+            batch_size=LANGUAGE_STREAMS,
+            window=max(1, min(32, count // LANGUAGE_STREAMS - 1)),
             xz=False,
             sample_length=200,
             seed=config.seed,
