@@ -553,3 +553,30 @@ def _by_locale(report: dict[str, Any]) -> dict[str, float]:
 
 def _speed(report: dict[str, Any], decoding: str) -> str:
     return significant(report["decodings"][decoding]["characters_per_second"])
+
+
+# Sequential digits
+
+
+def _digits() -> dict[str, Any]:
+    return record("sequential_digits/report.json")
+
+
+for _name, _read in (
+    ("accuracy", lambda report: f"{report['test']['accuracy']:.3f}"),
+    ("low", lambda report: f"{report['test']['interval'][0]:.3f}"),
+    ("high", lambda report: f"{report['test']['interval'][1]:.3f}"),
+    ("test_digits", lambda report: f"{report['digits']['test']:,}"),
+    ("train_digits", lambda report: f"{report['digits']['train']:,}"),
+    ("neighbours", lambda report: _without_sequence(report, "k nearest neighbours")),
+    ("logistic", lambda report: _without_sequence(report, "logistic regression")),
+    (
+        "one_to_one",
+        lambda report: _without_sequence(report, "one-to-one network, all pixels at once"),
+    ),
+):
+    FIGURES[f"sequential_digits.{_name}"] = lambda read=_read: read(_digits())
+
+
+def _without_sequence(report: dict[str, Any], name: str) -> str:
+    return f"{report['baselines'][name]['accuracy']:.3f}"

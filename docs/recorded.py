@@ -177,3 +177,15 @@ def date_translation() -> str:
         f"dates of days never seen in {report['locales']} locales, against {of_others}; "
         f"{run_of(report)} ({_at('date_translation')})."
     )
+
+
+@recorded
+def sequential_digits() -> str:
+    """Accuracy pixel by pixel beside what has no sequence."""
+    report = record("sequential_digits/report.json")
+    baselines = {name: of["accuracy"] for name, of in report["baselines"].items()}
+    others = ", ".join(f"{accuracy:.3f} of {name}" for name, accuracy in baselines.items())
+    return (
+        f"accuracy {report['test']['accuracy']:.3f} of {report['test']['count']:,} test digits "
+        f"pixel by pixel, against {others}; {run_of(report)} ({_at('sequential_digits')})."
+    )

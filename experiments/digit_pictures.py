@@ -28,7 +28,8 @@ def draw_sequences(png_path: Path, image: np.ndarray, label: int, order: np.ndar
     Raises:
         OSError: `png_path` cannot be written.
     """
-    with picture(png_path, 2, 2, width=10, height=4.6) as panels:
+    with picture(png_path, 2, 2, width=10, height=4.2) as panels:
+        panels[0, 0].get_gridspec().set_width_ratios((1, 3.2))
         orders = (np.arange(SIDE * SIDE), order)
         for (left, right), places, name in zip(panels, orders, ORDERS, strict=True):
             sequence = image.reshape(-1)[places] / 255
@@ -58,7 +59,8 @@ def draw_verdicts(
         OSError: `png_path` cannot be written.
     """
     count, time_steps, _ = verdicts.shape
-    with picture(png_path, count, 2, width=10, height=1.0 + 1.9 * count) as panels:
+    with picture(png_path, count, 2, width=10, height=0.6 + 1.8 * count) as panels:
+        panels[0, 0].get_gridspec().set_width_ratios((1, 3.6))
         for (left, right), image, grown, title in zip(
             panels, images, verdicts, titles, strict=True
         ):

@@ -13,7 +13,10 @@ what has no sequence: k nearest neighbours and logistic regression of the pixels
 network; and what others published. Interrupted, the same command goes on from the last checkpoint,
 or at the network it was at.
 
-Recorded: nothing yet.
+Recorded: accuracy 0.760 of 1,426 test digits pixel by pixel, against 0.933 of k nearest neighbours,
+0.901 of logistic regression, 0.945 of one-to-one network, all pixels at once; `python -m
+experiments.sequential_digits train`, 4.1 minutes on 2 cores of AMD EPYC
+(docs/results/sequential_digits/report.md).
 """
 
 import json
@@ -566,7 +569,7 @@ def train(config: Train) -> dict[str, Any]:
     Returns:
         The report that is also in `report.json` of the run folder.
     """
-    from experiments.digit_pictures import draw_verdicts
+    from experiments.digit_pictures import draw_sequences, draw_verdicts
     from rnnjax.training.plots import plot_training
     from rnnjax.training.runs import train_in_folder
 
@@ -628,7 +631,13 @@ def train(config: Train) -> dict[str, Any]:
             quantity=METRIC,
             clip_norm=config.optimizer.clip_norm,
         )
-        pictures = "training.png"
+        draw_sequences(
+            run.path / "sequences.png",
+            test.images[0],
+            int(test.labels[0]),
+            order_of(Reading("pixels", True, reading.order_seed)),
+        )
+        pictures = "training.png, sequences.png"
         if config.shown:
             images = test.images[: config.shown]
             titles = [f"it is a {label}" for label in test.labels[: config.shown]]
@@ -807,7 +816,7 @@ def compare(config: Compare) -> dict[str, Any]:
     Raises:
         ValueError: As `check_comparison`, or the folder has points of other settings or digits.
     """
-    from experiments.digit_pictures import draw_accuracies, draw_curves, draw_sequences
+    from experiments.digit_pictures import draw_accuracies, draw_curves
 
     names = check_comparison(config)
     networks = {
@@ -854,16 +863,10 @@ def compare(config: Compare) -> dict[str, Any]:
         summary = json.loads(json.dumps(summary, allow_nan=False))
         replace_text(run.path / "report.json", json.dumps(summary, indent=1, ensure_ascii=False))
         replace_text(run.path / "report.md", comparison_page(summary))
-        draw_sequences(
-            run.path / "sequences.png",
-            corpus.test.images[0],
-            int(corpus.test.labels[0]),
-            order_of(Reading("pixels", True, config.order_seed)),
-        )
         draw_accuracies(run.path / "accuracies.png", summary)
         draw_curves(run.path / "curves.png", summary)
         print("\n".join(comparison_tables(summary)))
-        print(f"\nIn {run.path}: report.md, accuracies.png, curves.png, sequences.png")
+        print(f"\nIn {run.path}: report.md, accuracies.png, curves.png")
         return summary
 
 

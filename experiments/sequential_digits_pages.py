@@ -90,6 +90,7 @@ def report_page(summary: Mapping[str, Any]) -> str:
     """The report of one network as a page."""
     model, reading = summary["model"], summary["reading"]
     order = "in a permuted order" if reading["permuted"] else "in order"
+    blocks = "one block" if model["blocks"] == 1 else f"{model['blocks']} blocks"
     chosen = ", ".join(
         f"{name}: {score['chosen']:g}"
         for name, score in summary["baselines"].items()
@@ -100,17 +101,22 @@ def report_page(summary: Mapping[str, Any]) -> str:
 {made_by(summary)}
 
 {digits_in_words(summary["digits"])}.
-An image is read {reading_in_words(reading["step"])}, {order}, by {model["blocks"]} ×
-`{model["recurrence"]}`, H = {model["hidden_size"]}, E = {model["width"]},
-pooling {model["pooling"]}: {summary["parameters"]:,} parameters, the best by validation
-cross-entropy (step {summary["step"]:,}).
+An image is read {reading_in_words(reading["step"])}, {order},
+by {blocks} of `{model["recurrence"]}`, H = {model["hidden_size"]}, E = {model["width"]},
+pooling {model["pooling"]}: {summary["parameters"]:,} parameters,
+the best by validation cross-entropy (step {summary["step"]:,}).
 
 {chr(10).join(table_of_scores(summary))}
 
-In brackets the interval with 95 % confidence by the number of test digits. What is not a network
-has no sequence and does not mind the order; validation chose k and C ({chosen}).
+In brackets the interval with 95 % confidence by the number of test digits. The others have no
+sequence and do not mind the order; validation chose k and C
+({chosen}).
 
 ![loss, learning rate and gradient norm](training.png)
+
+## A digit as a sequence
+
+![a digit, in order and permuted](sequences.png)
 
 ## How a verdict grows
 
@@ -214,8 +220,6 @@ the two orders.
 
 {chr(10).join(comparison_tables(summary))}
 Steps skipped, since loss or gradient was not finite: {", ".join(skipped) or "none"}.
-
-![a digit, in order and permuted](sequences.png)
 
 ![accuracy of each network](accuracies.png)
 

@@ -58,7 +58,7 @@ def test_a_run_learns_and_leaves_its_record(run):
     cell = f"{report['test']['accuracy']:.3f} ({low:.3f} … {high:.3f})"
     assert f"| this network | {cell} | " in page
     assert "row by row, T = 28, in order" in " ".join(page.split())
-    for name in ("training.png", "verdicts.png"):
+    for name in ("training.png", "sequences.png", "verdicts.png"):
         assert (run / name).read_bytes().startswith(PNG)
 
 
@@ -119,7 +119,7 @@ def test_recurrences_are_compared_and_what_is_done_is_kept(run, data, tmp_path, 
         assert f"{record['test']['accuracy']:.3f} ({low:.3f} … {high:.3f})" in first.out
     page = (folder / "report.md").read_text()
     assert "No network was trained with several seeds." in page
-    for name in ("sequences.png", "accuracies.png", "curves.png"):
+    for name in ("accuracies.png", "curves.png"):
         assert (folder / name).read_bytes().startswith(PNG)
 
     # A kill may cut the last line short; its network is trained again, the others are not.
