@@ -166,9 +166,9 @@ class ClassifyClip:
 PRESETS = {
     "demo": TrainVideo(
         optimizer=OptimizerConfig(
-            learning_rate=2.5e-3, warmup_steps=50, total_steps=1500, weight_decay=1e-2
+            learning_rate=2e-3, warmup_steps=100, total_steps=2500, weight_decay=1e-2
         ),
-        loop=LoopConfig(evaluate_every=375, checkpoint_every=375, log_every=25),
+        loop=LoopConfig(evaluate_every=500, checkpoint_every=500, log_every=25),
     ),
     "smoke": TrainVideo(
         run=RUN.with_name("activity_video_smoke"),
