@@ -32,6 +32,7 @@ import tyro
 
 from experiments.command_line import one_line_errors, preset_named, say
 from experiments.music.config import MAY_DIFFER, PRESETS, Generate, Train
+from experiments.music.files import check_tempo
 from experiments.music.task import Task, params_to_use
 from experiments.trained_run import best_state, code_of
 from rnnjax.decoding.sampling import check_sampling
@@ -133,7 +134,10 @@ def generate(config: Generate) -> list[Path]:
 
     Raises:
         FileNotFoundError: There is no run in the folder, or no checkpoint in the run.
+        ValueError: An option is out of range, or none that the corpus has.
     """
+    check_size("count", config.count)
+    check_tempo(config.quarters_per_minute)
     if not (config.run / "config.json").exists():
         raise FileNotFoundError(f"run: got {config.run}, expected the folder of a run of `train`")
     trained = read_config(config.run, Train)

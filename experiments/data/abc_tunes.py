@@ -68,7 +68,8 @@ def tune_of(text: str) -> Tune:
         fields[match[1]] = match[2].strip()
         text = text[match.end() :]
     metre = {"C": "4/4", "C|": "2/2"}.get(fields.get("M", "4/4"), fields.get("M", "4/4"))
-    unit = fields.get("L", "1/8" if metre_of(metre) >= metre_of("3/4") else "1/16")
+    length = metre_of(metre)
+    unit = fields.get("L", "1/8" if length >= metre_of("3/4") else "1/16")
     metre_of(unit)
     lines = (" ".join(_LAYOUT.sub("", line).split()) for line in text.splitlines())
     music = "\n".join(line for line in lines if line)

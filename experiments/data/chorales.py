@@ -96,6 +96,8 @@ def chorale_of(score: Score) -> tuple[str, list[Bar]]:
     beats, beat_type = score.metres[0]
     group = f"{mode} {beats}/{beat_type}"
     moved = transposed(bars, -down if down <= 6 else 12 - down)
+    if not all(0 <= note.pitch < 128 for note in notes_of_bars(moved)):
+        raise ValueError("score: got a note that leaves 0 … 127 when moved, expected playable ones")
     return group, _joined(moved, bar_length(group))
 
 

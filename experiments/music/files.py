@@ -15,8 +15,11 @@ TICKS = 480
 SAMPLE_RATE = 16_000
 """Of the sound, in Hz; the highest overtone of what people sing or fiddle is below half of it."""
 
-LONGEST_SOUND = 600.0
-"""Seconds."""
+LONGEST_SOUND = 300.0
+"""Seconds; what comes later is not heard."""
+
+TEMPOS = (10.0, 1000.0)
+"""The slowest and the fastest, in quarter notes a minute."""
 
 _OVERTONES = (1.0, 0.5, 0.3, 0.15)
 _PROGRAM = 19  # church organ, in General MIDI
@@ -31,9 +34,13 @@ def midi_bytes(notes: Sequence[Sounding], quarters_per_minute: float = 90.0) -> 
     Args:
         notes: with onsets and durations in quarter notes.
         quarters_per_minute: the tempo.
+
+    Raises:
+        ValueError: the tempo is outside `TEMPOS`.
     """
     import mido
 
+    check_tempo(quarters_per_minute)
     file = mido.MidiFile(type=1, ticks_per_beat=TICKS)
     tempo = mido.MidiTrack()
     tempo.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(quarters_per_minute)))
@@ -63,21 +70,23 @@ def midi_bytes(notes: Sequence[Sounding], quarters_per_minute: float = 90.0) -> 
 def synthesized(notes: Sequence[Sounding], quarters_per_minute: float = 90.0) -> np.ndarray:
     """The sound of notes: a few overtones that fade, at `SAMPLE_RATE`, `(samples,)` in −1 … 1.
 
+    It ends after `LONGEST_SOUND` at the latest.
+
     Args:
         notes: with onsets and durations in quarter notes.
         quarters_per_minute: the tempo.
 
     Raises:
-        ValueError: they last longer than `LONGEST_SOUND`.
+        ValueError: the tempo is outside `TEMPOS`.
     """
+    check_tempo(quarters_per_minute)
     seconds = 60 / quarters_per_minute
+    notes = [note for note in notes if float(note.onset) * seconds < LONGEST_SOUND]
     end = max((float(note.onset + note.duration) for note in notes), default=0.0) * seconds
-    if end > LONGEST_SOUND:
-        raise ValueError(f"notes: got {end:,.0f} s of them, expected at most {LONGEST_SOUND:,.0f}")
-    sound = np.zeros(int((end + 0.5) * SAMPLE_RATE), np.float64)
+    sound = np.zeros(int((min(end, LONGEST_SOUND) + 0.5) * SAMPLE_RATE), np.float64)
     for note in notes:
         begin = int(float(note.onset) * seconds * SAMPLE_RATE)
-        duration = float(note.duration) * seconds
+        duration = min(float(note.duration) * seconds, LONGEST_SOUND)
         times = np.arange(int((duration + 0.05) * SAMPLE_RATE)) / SAMPLE_RATE
         frequency = 440.0 * 2 ** ((note.pitch - 69) / 12)
         wave = np.zeros_like(times)
@@ -105,6 +114,19 @@ def wav_bytes(notes: Sequence[Sounding], quarters_per_minute: float = 90.0) -> b
     samples = np.round(32767 * synthesized(notes, quarters_per_minute)).astype(np.int16)
     wavfile.write(content, SAMPLE_RATE, samples)
     return content.getvalue()
+
+
+def check_tempo(quarters_per_minute: float) -> None:
+    """Refuse a tempo that is outside `TEMPOS`.
+
+    Raises:
+        ValueError: it is.
+    """
+    slowest, fastest = TEMPOS
+    if not slowest <= quarters_per_minute <= fastest:
+        raise ValueError(
+            f"quarters_per_minute: got {quarters_per_minute}, expected {slowest} … {fastest}"
+        )
 
 
 def piano_roll_bytes(

@@ -19,7 +19,6 @@ from experiments.music.files import piano_roll_bytes, write_piece
 from experiments.music.task import Task, make_nats_of, params_to_use
 from experiments.music.windows import Steps, Window, training_windows, whole_windows
 from experiments.trained_run import made_by
-from rnnjax.layers.checks import check_size
 from rnnjax.models.frame_model import (
     FrameBatch,
     FrameModelConfig,
@@ -64,6 +63,10 @@ QUARTERS_A_FRAME = {"JSB_Chorales": Fraction(1), "Nottingham": Fraction(1, 2)}
 """How long a frame lasts when it is heard: a beat, half a beat; of another file half a beat."""
 
 SAMPLE_FRAMES = 128
+
+_PUBLISHED = """Published figures are of the test part, and of models that learned from
+all training pieces and were chosen by the validation part. All frames but the first of a piece
+count in them, so they stand beside the first column."""
 
 
 class Rolls(NamedTuple):
@@ -285,9 +288,8 @@ def sample_pieces(
     """Pieces made up from silence, `(frames, 88)` bool each.
 
     Raises:
-        ValueError: As `sample_frame_model`, or the count is below one.
+        ValueError: As `sample_frame_model`.
     """
-    check_size("count", count)
     frames = sample_frame_model(
         model_config(config),
         params,
@@ -342,9 +344,8 @@ def report_page(summary: dict[str, Any]) -> str:
 
 {scores_table(summary)}
 Pieces: {parts}. The best step was chosen by the part `selection`, every tenth training piece, which
-the model did not learn from; the {summary["split"]} part was read once, for this table. Published
-figures are of the test part, and of models that learned from all training pieces. All frames but
-the first of a piece count in them, so they stand beside the first column.
+the model did not learn from, and so were the settings; the {summary["split"]} part was read for
+this table alone. {_PUBLISHED if summary["published"] else ""}
 
 ![loss, learning rate and gradient norm](training.png)
 

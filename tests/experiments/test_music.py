@@ -185,8 +185,11 @@ def test_a_sound_lasts_and_has_the_pitch():
     assert spectrum.argmax() == pytest.approx(440, abs=1)
     assert np.abs(sound).max() == pytest.approx(0.8 * 32767, rel=0.01)
     assert not files.synthesized([]).any()
-    with pytest.raises(ValueError, match="expected at most 600"):
-        files.synthesized([Sounding(Fraction(0), Fraction(10_000), 60, 0)])
+    endless = Sounding(Fraction(0), Fraction(10_000), 60, 0)
+    assert len(files.synthesized([endless])) == (files.LONGEST_SOUND + 0.5) * rate
+    for make in (files.midi_bytes, files.wav_bytes):
+        with pytest.raises(ValueError, match=r"^quarters_per_minute: got 0, expected 10\.0"):
+            make(NOTES, 0)
 
 
 def test_pieces_are_drawn_even_without_a_note(tmp_path):

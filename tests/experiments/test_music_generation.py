@@ -174,6 +174,7 @@ def test_a_key_that_sounds_on_is_one_note():
         (["generate", "--run=nowhere"], "error: run: got nowhere, expected the folder of a run"),
         (["generate", "--run={chorales}", "--group=lydian 4/4"], "error: group: got 'lydian 4/4'"),
         (["generate", "--run={chorales}", "--count=0"], "error: count: got 0, expected an integer"),
+        (["generate", "--quarters-per-minute=0"], "error: quarters_per_minute: got 0.0, expected"),
         (["generate", "--run={chorales}", "--length=0"], "error: length: got 0, expected an"),
         (["generate", "--run={rolls}", "--group=major 4/4"], "error: group: got 'major 4/4' with"),
         (["generate", "--run={rolls}", "--temperature=-1"], "error: temperature: got -1.0"),
