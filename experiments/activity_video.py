@@ -736,7 +736,7 @@ def classify(config: ClassifyClip) -> list[np.ndarray]:
         )
         shown = BothWays(np.zeros(1, int), np.zeros(1, bool), np.zeros(1, np.int32))
         said = predict(
-            trained.model, trained.config.model.plan, trained.params, clips, shown, steps, 1
+            trained.model, trained.config.model.plan, trained.params, clips, shown, steps
         )[:, 0]
         found.append(said)
         probabilities = np.exp(said[-1])

@@ -18,7 +18,7 @@ VIDEO = [
     "train-video", "--preset=smoke", "--data.source=path", "--data.still", "stay",
     "--networks", "recurrent", "--model.recurrence=elman", "--batch-size=16",
     "--optimizer.total-steps=60", "--evaluate-every=30", "--checkpoint-every=30",
-    "--dropout=0", "--strips=2",
+    "--model.channels", "8", "--dropout=0", "--strips=1",
 ]  # fmt: skip
 SENSORS = [
     "train-sensors", "--preset=smoke", "--data.source=path", "--model.recurrence=elman",
@@ -100,6 +100,7 @@ def sensor_run(recordings, tmp_path_factory, quick_compilation):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_on_clips_learns_and_leaves_its_record(video_run):
     report = json.loads((video_run / "report.json").read_text())
     assert report["classes"] == ["fall", "stay", "fall, backwards"]
@@ -114,16 +115,18 @@ def test_a_run_on_clips_learns_and_leaves_its_record(video_run):
         assert (video_run / name).read_bytes().startswith(b"\x89PNG"), name
 
 
+@pytest.mark.slow
 def test_a_finished_run_on_clips_is_reported_again_not_trained_again(video_run, clips, capsys):
     log = video_run / "networks" / "recurrent" / "metrics.jsonl"
     before, report = log.read_text(), json.loads((video_run / "report.json").read_text())
-    experiment.main([*VIDEO[:-1], "--strips=1", f"--run={video_run}", f"--data.path={clips}"])
+    experiment.main([*VIDEO[:-1], "--strips=2", f"--run={video_run}", f"--data.path={clips}"])
     assert "resuming from step 60" in capsys.readouterr().err
     assert log.read_text() == before
     again = json.loads((video_run / "report.json").read_text())
     assert again["networks"] == report["networks"]
 
 
+@pytest.mark.slow
 def test_clips_are_told_and_what_cannot_be_told_is_said(video_run, tmp_path, capsys):
     falling = write_clip(tmp_path / "falling", "fall", 1, 4)
     rising = tmp_path / "rising"
@@ -226,17 +229,7 @@ def test_a_signal_is_read_between_its_steps_and_each_person_is_held_out_once():
     ("arguments", "message"),
     [
         (["classify-clip", "x", "--run=nowhere"], "run: got nowhere, expected the folder of a run"),
-        (["classify-clip", "--run={video}"], "clips: got none, expected at least one"),
         (["classify-clip", "x", "--run={sensors}"], "run: got {sensors}, expected the folder of a"),
-        (
-            ["classify-clip", "x", "--run={video}", "--network=conv_lstm"],
-            "network: got 'conv_lstm', expected one of recurrent",
-        ),
-        (["classify-clip", "x", "--run={video}", "--picture=a.jpg"], "picture: got 'a.jpg'"),
-        (["classify-clip", "{empty}", "--run={video}"], "clip empty.csv is an empty file"),
-        (["classify-clip", "{nothing}", "--run={video}"], "clip nothing: got no frame, expected"),
-        (["classify-clip", "{unequal}", "--run={video}"], "clip unequal: frame 2 has 8 × 8 pixels"),
-        (["classify-clip", "{short}", "--run={video}"], "clip short.csv is no image that Pillow"),
         ([*VIDEO, "--data.path={nothing}", "--run={tmp}"], "path: got '{nothing}/train', expected"),
         ([*VIDEO, "--run={tmp}"], "path: got None with source='path'; source='path' needs it"),
         ([*VIDEO, "--data.path={clips}", "--run={tmp}", "--data.still", "swim"], "data.still: got"),
@@ -247,14 +240,6 @@ def test_a_signal_is_read_between_its_steps_and_each_person_is_held_out_once():
         (
             [*VIDEO, "--data.path={clips}", "--run={tmp}", "--networks", "cnn"],
             "networks: got 'cnn'",
-        ),
-        (
-            [*VIDEO, "--data.path={clips}", "--run={video}", "--batch-size=4"],
-            "config: the run in {video} was made with another one: batch_size was 16, now 4",
-        ),
-        (
-            ["classify-recording", "x", "--run={video}"],
-            "run: got {video}, expected the folder of a finished run of `train-sensors`",
         ),
         (["classify-recording", "--run={sensors}"], "files: got none, expected at least one"),
         (
@@ -281,10 +266,42 @@ def test_a_signal_is_read_between_its_steps_and_each_person_is_held_out_once():
         ),
     ],
 )
-def test_bad_input_is_one_line(
-    arguments, message, video_run, sensor_run, clips, recordings, tmp_path, capsys
-):
-    places = {"video": video_run, "sensors": sensor_run, "clips": clips, "recordings": recordings}
+def test_bad_input_is_one_line(arguments, message, sensor_run, files, capsys):
+    refuse(arguments, message, files | {"sensors": sensor_run}, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["classify-clip", "--run={video}"], "clips: got none, expected at least one"),
+        (
+            ["classify-clip", "x", "--run={video}", "--network=conv_lstm"],
+            "network: got 'conv_lstm', expected one of recurrent",
+        ),
+        (["classify-clip", "x", "--run={video}", "--picture=a.jpg"], "picture: got 'a.jpg'"),
+        (["classify-clip", "{empty}", "--run={video}"], "clip empty.csv is an empty file"),
+        (["classify-clip", "{nothing}", "--run={video}"], "clip nothing: got no frame, expected"),
+        (["classify-clip", "{unequal}", "--run={video}"], "clip unequal: frame 2 has 8 × 8 pixels"),
+        (["classify-clip", "{short}", "--run={video}"], "clip short.csv is no image that Pillow"),
+        (
+            [*VIDEO, "--data.path={clips}", "--run={video}", "--batch-size=4"],
+            "config: the run in {video} was made with another one: batch_size was 16, now 4",
+        ),
+        (
+            ["classify-recording", "x", "--run={video}"],
+            "run: got {video}, expected the folder of a finished run of `train-sensors`",
+        ),
+    ],
+)
+def test_bad_input_to_a_run_on_clips_is_one_line(arguments, message, video_run, files, capsys):
+    refuse(arguments, message, files | {"video": video_run}, capsys)
+
+
+@pytest.fixture
+def files(clips, recordings, tmp_path):
+    """Places by name: what is there, what is broken, and "tmp", which is not there."""
+    places = {"clips": clips, "recordings": recordings}
     places |= {name: tmp_path / f"{name}.csv" for name in ("empty", "axes", "short")}
     places |= {name: tmp_path / name for name in ("nothing", "unequal", "tmp")}
     places["empty"].touch()
@@ -294,6 +311,10 @@ def test_bad_input_is_one_line(
     places["unequal"].mkdir()
     for name, size in (("1.png", 16), ("2.png", 8)):
         (places["unequal"] / name).write_bytes(picture(0, 0, size))
+    return places
+
+
+def refuse(arguments, message, places, capsys):
     with pytest.raises(SystemExit) as stopped:
         experiment.main([argument.format(**places) for argument in arguments])
     assert stopped.value.code == 2
