@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.speech_scores import METRIC
 from experiments.trained_run import made_by
 
-METRIC = "character_error_rate"
 GREEDY = "this model, the likeliest path"
 BEAM = "this model, beam of prefixes"
 BEAM_WITH_LANGUAGE_MODEL = "this model, beam and character language model"

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from experiments.speech_decoding import Transcriber, score_sounds, write_greedily
 from experiments.speech_features import Features, Heard, steps_of
-from experiments.speech_pages import METRIC, name_of
+from experiments.speech_pages import name_of
+from experiments.speech_scores import METRIC
 
 SHOWN = Features("log_mel", 40, 1)
 COLOURS = ("#4477aa", "#cc6633", "#228833", "#aa3377", "#66ccee", "#ccbb44", "#555555")

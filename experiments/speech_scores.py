@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+METRIC = "character_error_rate"
+"""What chooses among models."""
+
 
 def edits(said: Sequence[Any], written: Sequence[Any]) -> int:
     """The fewest insertions, deletions and substitutions that make one of the other."""
