@@ -83,7 +83,7 @@ class Train:
     model: Model = Model()
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: LoopConfig(log_every=20)
+        default_factory=lambda: LoopConfig(evaluate_every=100, checkpoint_every=200, log_every=20)
     )
     batch_size: int = 16
     window: int = 128
@@ -130,7 +130,7 @@ PRESETS = {
         optimizer=OptimizerConfig(
             learning_rate=5e-3,
             warmup_steps=50,
-            total_steps=1400,
+            total_steps=1200,
             clip_norm=20.0,
             final_fraction=0.02,
         ),
@@ -168,7 +168,7 @@ PRESETS = {
         optimizer=OptimizerConfig(
             learning_rate=5e-3,
             warmup_steps=50,
-            total_steps=1200,
+            total_steps=800,
             clip_norm=20.0,
             final_fraction=0.02,
         ),
