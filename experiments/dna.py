@@ -204,7 +204,7 @@ class Promoters:
     )
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
-            learning_rate=1e-2, total_steps=120, weight_decay=0.1
+            learning_rate=1e-2, total_steps=120, weight_decay=1.0
         )
     )
     dropout: float = 0.3
@@ -286,7 +286,7 @@ PROMOTERS_PRESETS = {
     "smoke": Promoters(
         run=PROMOTERS_RUN.with_name("dna_promoters_smoke"),
         preset="smoke",
-        model=Model(window=3, feature_size=4, hidden_sizes=(4,), answer="max"),
+        model=Model(window=3, feature_size=4, hidden_sizes=(4,), answer="mean"),
         optimizer=OptimizerConfig(learning_rate=3e-2, total_steps=5),
     ),
     "full": Promoters(run=PROMOTERS_RUN.with_name("dna_promoters_full"), preset="full", seeds=10),
