@@ -5,11 +5,13 @@ and what it is. `python docs/generated.py` writes what is between the marks.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import fmean, geometric_mean
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -580,3 +582,57 @@ for _name, _read in (
 
 def _without_sequence(report: dict[str, Any], name: str) -> str:
     return f"{report['baselines'][name]['accuracy']:.3f}"
+
+
+# Depth and direction
+
+
+def _depth_errors(task: str, half: str, **wanted: object) -> list[float]:
+    """The error at the end of every seed of the networks that are as wanted."""
+    return [
+        math.inf if curve[-1] is None else curve[-1]
+        for point in record("depth_and_direction/report.json")["points"]
+        if point["task"] == task and all(point[name] == value for name, value in wanted.items())
+        for curve in point["curves"][half]
+    ]
+
+
+for _task, _half, _both in product(("agreement", "adding"), ("past", "both"), (False, True)):
+    FIGURES[
+        f"depth_and_direction.{_task}_{_half}_{'both_directions' if _both else 'one_direction'}"
+    ] = lambda task=_task, half=_half, both=_both: (
+        f"{fmean(_depth_errors(task, half, bidirectional=both)):.3f}"
+    )
+
+
+def _depth_solved(task: str, half: str, **wanted: object) -> str:
+    """How many of the seeds of the networks that are as wanted solved it: "8 of 12"."""
+    report = record("depth_and_direction/report.json")
+    level = 0.1 * report["tasks"][task]["nothing"]
+    solved = [
+        any(error is not None and error < level for error in curve)
+        for point in report["points"]
+        if point["task"] == task and all(point[name] == value for name, value in wanted.items())
+        for curve in point["curves"][half]
+    ]
+    return f"{sum(solved)} of {len(solved)}"
+
+
+for _task, _depth in product(("agreement", "adding"), (1, 2, 3, 4)):
+    FIGURES[f"depth_and_direction.{_task}_solved_by_{_depth}"] = lambda task=_task, depth=_depth: (
+        _depth_solved(task, "past", depth=depth)
+    )
+for _name, _deep in (("dense", False), ("deep", True)):
+    FIGURES[f"depth_and_direction.agreement_solved_by_{_name}"] = lambda deep=_deep: _depth_solved(
+        "agreement", "past", deep_head=deep
+    )
+for _name, _both in (("one_direction", False), ("both_directions", True)):
+    FIGURES[f"depth_and_direction.agreement_past_solved_by_{_name}"] = lambda both=_both: (
+        _depth_solved("agreement", "past", bidirectional=both)
+    )
+FIGURES["depth_and_direction.agreement_future_solved_by_both_directions"] = lambda: _depth_solved(
+    "agreement", "both", bidirectional=True
+)
+FIGURES["depth_and_direction.distance"] = lambda: str(
+    record("depth_and_direction/report.json")["config"]["distance"]
+)

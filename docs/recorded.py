@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from figures import record
+from figures import FIGURES, record
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 PARAGRAPH = re.compile(r"(?<=\n\n)Recorded: .*(?:\n.+)*")
@@ -188,4 +188,24 @@ def sequential_digits() -> str:
     return (
         f"accuracy {report['test']['accuracy']:.3f} of {report['test']['count']:,} test digits "
         f"pixel by pixel, against {others}; {run_of(report)} ({_at('sequential_digits')})."
+    )
+
+
+@recorded
+def depth_and_direction() -> str:
+    """Mean errors of networks in one direction and in both, where the past does not answer."""
+    report = record("depth_and_direction/report.json")
+    told = []
+    for name, task in report["tasks"].items():
+        one, both = (
+            FIGURES[f"depth_and_direction.{name}_both_{directions}"]()
+            for directions in ("one_direction", "both_directions")
+        )
+        told.append(
+            f"{task['title'].lower()}: {task['error']} {one} in one direction and {both} in both, "
+            f"against {task['past_only']:.3f} of who knows the past alone"
+        )
+    return (
+        f"where the past does not answer, in the mean of all networks, {'; '.join(told)}. "
+        f"{run_of(report)} ({_at('depth_and_direction')})."
     )

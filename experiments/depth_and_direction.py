@@ -22,7 +22,11 @@ verbs and by 1/6; who knows all of the past and nothing of the future still in 1
 There is no published score: the tasks are ours. Each network and task is a point of its own in the
 run folder: a run that was killed goes on, by the same command, at the points it was at.
 
-Recorded: not yet.
+Recorded: where the past does not answer, in the mean of all networks, agreement: share of verbs
+told wrong 0.502 in one direction and 0.376 in both, against 0.500 of who knows the past alone;
+adding: squared error 0.089 in one direction and 0.014 in both, against 0.083 of who knows the past
+alone. `python -m experiments.depth_and_direction`, 4.6 minutes on 2 cores of AMD EPYC
+(docs/results/depth_and_direction/report.md).
 """
 
 import json
@@ -591,25 +595,29 @@ def report_page(summary: Mapping[str, Any]) -> str:
         for name, of_task in summary["tasks"].items()
     )
     skipped = sorted({point["network"] for point in summary["points"] if any(point["skipped"])})
-    hidden = ", ".join(map(str, config["head_sizes"]))
+    hidden = " and ".join(map(str, config["head_sizes"]))
     return f"""# Depth and direction
 
 {made_by(summary)}
 
 Networks of `{config["recurrence"]}` with about {config["parameters"]:,} parameters in layers and
-head; a deep head has hidden layers of {hidden} units, a dense one none; H is that of each
-direction. Sentences have k = {config["distance"]} words between subject and gap, the adding problem
-T = {config["length"]} steps. {config["seeds"]} seeds, {config["steps"]:,} steps of Adam at most, a
-rate of {config["learning_rate"]:g}, B = {config["batch_size"]}. Errors are means over seeds, at the
-end, on {config["test_size"] // 2} sequences of either half, never seen before. "Solved" is an error
-below a tenth of that of who remembers nothing; steps are the median of the seeds that solved it,
-scored every {config["score_every"]} steps.
+head; a deep head has hidden layers of {hidden} units, a dense one none; H is of each direction.
+Sentences have k = {config["distance"]} words between subject and gap, the adding problem
+T = {config["length"]} steps. {config["seeds"]} seeds, {config["steps"]:,} steps of Adam at most
+at a rate of {config["learning_rate"]:g}, B = {config["batch_size"]}. Errors are means over seeds
+at the end, on {config["test_size"] // 2} sequences of either half never seen. "Solved" is an
+error below a tenth of that of who remembers nothing; steps are the median of the seeds that solved
+it, scored every {config["score_every"]} steps.
 
 {tables}
 ![errors by depth](errors.png)
 
 Steps skipped, since loss or gradient was not finite: {", ".join(skipped) or "none"}.
 """
+
+
+NOTHING, PAST_ONLY = (0, (6, 3)), (0, (1, 2))
+"""How the floors are drawn."""
 
 
 def draw(summary: Mapping[str, Any], png_path: Path) -> None:
@@ -640,20 +648,18 @@ def draw(summary: Mapping[str, Any], png_path: Path) -> None:
                         label=f"{direction}, {'deep' if deep_head else 'dense'} head",
                     )
                     axes.plot(beside, errors, "o", color=COLORS[bidirectional], markersize=3)
-                floors = {"remembers nothing": of_task["nothing"]}
-                if half == "both" and of_task["past_only"] < of_task["nothing"]:
-                    floors["knows the past alone"] = of_task["past_only"]
-                for words, floor in floors.items():
-                    axes.axhline(floor, color="black", linewidth=1, linestyle=(0, (5, 3)))
-                    axes.text(
-                        0.99, floor, words, transform=axes.get_yaxis_transform(),
-                        ha="right", va="bottom", fontsize=8,
-                    )  # fmt: skip
+                axes.axhline(of_task["nothing"], color="black", linewidth=1, linestyle=NOTHING)
+                if half == "both":
+                    axes.axhline(
+                        of_task["past_only"], color="black", linewidth=1, linestyle=PAST_ONLY
+                    )
                 axes.set_ylim(-0.04 * of_task["nothing"], 1.25 * of_task["nothing"])
                 axes.set_xticks(depths)
                 axes.set_xlabel("Recurrent layers")
                 axes.set_title(f"{of_task['title']}: {titles[half]}", fontsize=11)
             row[0].set_ylabel(of_task["error"].capitalize())
+        for what, style in (("remembers nothing", NOTHING), ("knows the past alone", PAST_ONLY)):
+            panels[0, -1].plot([], [], color="black", linewidth=1, linestyle=style, label=what)
         panels[0, -1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
