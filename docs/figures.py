@@ -636,3 +636,54 @@ FIGURES["depth_and_direction.agreement_future_solved_by_both_directions"] = lamb
 FIGURES["depth_and_direction.distance"] = lambda: str(
     record("depth_and_direction/report.json")["config"]["distance"]
 )
+
+
+# Memory probes
+
+
+def _probes(task: str, **wanted: object) -> list[dict[str, Any]]:
+    """The points of a task that are as wanted, the one with the least loss first."""
+    points = record("memory_probes/report.json")["points"]
+    found = [
+        point
+        for point in points
+        if point["task"] == task and all(point[name] == value for name, value in wanted.items())
+    ]
+    return sorted(found, key=lambda point: (point["loss"] is None, point["loss"]))
+
+
+def _steps_to_solve(task: str, **wanted: object) -> str:
+    return f"{min(point['steps'] for point in _probes(task, solved=True, **wanted)):,}"
+
+
+def _best_gated_copy() -> dict[str, Any]:
+    return next(point for point in _probes("copy", length=32) if "lru" not in point["network"])
+
+
+for _task, _length in product(("adding", "copy"), (32, 128)):
+    FIGURES[f"memory_probes.{_task}_{_length}"] = lambda task=_task, length=_length: str(
+        len(_probes(task, length=length, solved=True))
+    )
+    FIGURES[f"memory_probes.{_task}_{_length}_first"] = lambda task=_task, length=_length: (
+        _steps_to_solve(task, length=length)
+    )
+for _name in ("gru", "lstm", "lstm_chrono"):
+    FIGURES[f"memory_probes.{_name}_adding"] = lambda name=_name: _steps_to_solve(
+        "adding", network=name, length=128
+    )
+for _name, _read in (
+    ("networks", lambda: str(len(record("memory_probes/report.json")["networks"]))),
+    ("steps", lambda: f"{record('memory_probes/report.json')['config']['steps']:,}"),
+    (
+        "gated_diagonal_adding",
+        lambda: f"{_probes('adding', network='gated_diagonal')[0]['loss']:.3f}",
+    ),
+    ("lru_copy", lambda: f"{_probes('copy', network='lru')[0]['loss']:.3f}"),
+    ("best_gated_copy", lambda: f"{_best_gated_copy()['loss']:.2f}"),
+    ("best_gated_copy_name", lambda: f"`{_best_gated_copy()['network']}`"),
+    (
+        "copy_baseline",
+        lambda: f"{record('memory_probes/report.json')['tasks']['copy']['baseline']['32']:.2f}",
+    ),
+):
+    FIGURES[f"memory_probes.{_name}"] = _read

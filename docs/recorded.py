@@ -209,3 +209,23 @@ def depth_and_direction() -> str:
         f"where the past does not answer, in the mean of all networks, {'; '.join(told)}. "
         f"{run_of(report)} ({_at('depth_and_direction')})."
     )
+
+
+@recorded
+def memory_probes() -> str:
+    """Which networks go how far, and who is first."""
+    report = record("memory_probes/report.json")
+    told = []
+    for name, task in report["tasks"].items():
+        points = [point for point in report["points"] if point["task"] == name and point["solved"]]
+        for length in report["config"]["lengths"]:
+            steps = [point["steps"] for point in points if point["length"] == length]
+            first = f", first in {min(steps):,} steps" if steps else ""
+            told.append(
+                f"{name} at T = {length} by {len(steps)}{first} (who remembers nothing loses "
+                f"{task['baseline'][str(length)]:.3f})"
+            )
+    return (
+        f"of {len(report['networks'])} networks, solved {', '.join(told)}. {run_of(report)} "
+        f"({_at('memory_probes')})."
+    )

@@ -20,7 +20,11 @@ Published (Bai et al. 2018, arXiv:1803.01271, table 1), at equal parameters too,
 adding at T = 600 is solved by a GRU (5.3e-5) and not by an LSTM (0.164) or an RNN (0.177); copy
 memory at T = 1000 by none of the three (0.0204, 0.0197, 0.0202, where guessing is 0.0204).
 
-Recorded: not yet.
+Recorded: of 25 networks, solved adding at T = 32 by 20, first in 100 steps (who remembers nothing
+loses 0.167), adding at T = 128 by 19, first in 200 steps (who remembers nothing loses 0.167), copy
+at T = 32 by 1, first in 200 steps (who remembers nothing loses 0.400), copy at T = 128 by 1, first
+in 1,400 steps (who remembers nothing loses 0.141). `python -m experiments.memory_probes`, 7.8
+minutes on 2 cores of AMD EPYC (docs/results/memory_probes/report.md).
 """
 
 import json
@@ -560,7 +564,7 @@ def _cell(point: Mapping[str, Any] | None) -> str:
 def report_page(summary: Mapping[str, Any]) -> str:
     """The report as a page, with the command, the machine and the versions."""
     config = summary["config"]
-    rates = ", ".join(f"{rate:g}" for rate in config["learning_rates"])
+    rates = " and ".join(f"{rate:g}" for rate in config["learning_rates"])
     networks = "\n".join(f"- `{name}`: {line}" for name, line in summary["networks"].items())
     skipped = sorted({p["network"] for p in summary["points"] if any(p["skipped"])})
     tables = "\n".join(
@@ -572,12 +576,12 @@ def report_page(summary: Mapping[str, Any]) -> str:
 {made_by(summary)}
 
 In bold the steps after which a task was solved: the loss on {config["test_size"]} sequences never
-seen is below a tenth of that of who remembers nothing. Else the loss after {config["steps"]:,}
-steps. It is scored every {config["score_every"]} steps. A length is tried by those that solved the
-one before; – is not tried. About {config["parameters"]:,} parameters in the recurrence,
-B = {config["batch_size"]}, Adam with rates of {rates} side by side, of which the best counts; one
+seen is below a tenth of that of who remembers nothing; it is scored every {config["score_every"]}
+steps. Else the loss after {config["steps"]:,} steps. A length is tried by those that solved the one
+before: – is not tried. About {config["parameters"]:,} parameters in the recurrence,
+B = {config["batch_size"]}, Adam at rates of {rates} side by side, of which the best counts; one
 seed. Published are losses of Bai et al. (2018), arXiv:1803.01271, table 1, of networks with 70,000
-parameters (adding) and 16,000 (copy), and much longer.
+parameters (adding) and 16,000 (copy), and of longer sequences.
 
 {tables}
 ![steps to solve](solved.png)
@@ -667,7 +671,7 @@ def draw_curves(summary: Mapping[str, Any], png_path: Path) -> None:
                 axes.axhline(floor, color="black", linewidth=1, linestyle=(0, (5, 3)))
                 axes.axhline(SOLVED * floor, color="black", linewidth=1, linestyle=(0, (1, 2)))
                 axes.set_yscale("log")
-                axes.set_ylim(SOLVED * floor / 4, 4 * floor)
+                axes.set_ylim(SOLVED * floor / 30, 4 * floor)
                 axes.set_xlim(0, config["steps"])
                 axes.set_title(f"{tasks[task]['title']}, T = {T}", fontsize=10)
                 axes.set_xlabel("Training step")
