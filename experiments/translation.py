@@ -10,9 +10,9 @@ one writes those of its translation, and looks back into the source by attention
 is written is found greedily or by a beam whose hypotheses are compared by log P ÷ Ty^α. The score
 is BLEU, and chrF beside it (sacrebleu). It stands beside a translation word by word (IBM model 1)
 and beside what the most similar sentence of the training part was translated by. `compare` trains
-the network without attention, with additive and with multiplicative attention, and with scheduled
-sampling, and draws BLEU by the length of the source. Interrupted, the same command goes on from
-the last checkpoint.
+the network without attention and with it, if asked with several kinds and with scheduled sampling,
+and draws BLEU by the length of the source. Interrupted, the same command goes on from the last
+checkpoint.
 
 Corpora: the Bible in English and Spanish, verse by verse and split by book (preset demo), Multi30k
 from its own files (preset multi30k), other files with a sentence a line, and the hub's. The preset
@@ -157,9 +157,9 @@ class Model:
     decoder_hidden_sizes: tuple[int, ...] = (128,)
     embedding_size: int = 96
     bidirectional: bool = True
-    attention: AttentionName = "general"
+    attention: AttentionName = "additive"
     attention_size: int = 96
-    dropout: float = 0.1
+    dropout: float = 0.15
     plan: str = "auto"
 
 
@@ -221,7 +221,7 @@ class Compare:
     """
 
     template: Annotated[Train, tyro.conf.arg(name="")]
-    attentions: tuple[AttentionName, ...] = ("none", "general")
+    attentions: tuple[AttentionName, ...] = ("none", "additive")
     scheduled_sampling: float = 0.0
 
 
@@ -270,7 +270,7 @@ class Translate:
 PRESETS = {
     "demo": Train(
         optimizer=OptimizerConfig(
-            learning_rate=3e-3, warmup_steps=100, total_steps=4000, clip_norm=20.0,
+            learning_rate=2e-3, warmup_steps=200, total_steps=4000, clip_norm=20.0,
             final_fraction=0.02,
         ),
         loop=LoopConfig(evaluate_every=1000, checkpoint_every=1000, log_every=50),
@@ -282,7 +282,7 @@ PRESETS = {
             "path", target_language="de", longest_words=40, longest_subwords=50, lowercase=True
         ),
         optimizer=OptimizerConfig(
-            learning_rate=3e-3, warmup_steps=100, total_steps=3600, clip_norm=20.0,
+            learning_rate=2e-3, warmup_steps=200, total_steps=3600, clip_norm=20.0,
             final_fraction=0.02,
         ),
         loop=LoopConfig(evaluate_every=1200, checkpoint_every=1200, log_every=50),
@@ -476,10 +476,27 @@ def run_fingerprint(config: Train, corpus: Corpus) -> dict[str, str]:
     )
 
 
-def new_state(config: Train, model: EncoderDecoderConfig) -> TrainState:
-    """The state before the first step; with scheduled sampling its memory counts steps."""
+def frequencies(languages: Languages, targets: Sequence[str]) -> np.ndarray:
+    """How often each sub-word is written, END too, once at least, as a share: `(V,)`."""
+    ids = np.concatenate(encoded(languages.target, targets))
+    counts = np.maximum(np.bincount(ids, minlength=languages.target.get_vocab_size()), 1)
+    return counts / counts.sum()
+
+
+def new_state(
+    config: Train, model: EncoderDecoderConfig, frequency: np.ndarray | None = None
+) -> TrainState:
+    """The state before the first step, in which sub-words are predicted by their frequency.
+
+    Else the network first learns frequencies, for which it saturates what the softmax reads, and
+    then is slow to learn more. Without frequencies it predicts all alike: enough for a state to
+    restore a checkpoint into. With scheduled sampling its memory counts steps.
+    """
     key_params, key = jax.random.split(jax.random.key(config.seed))
     params = init_encoder_decoder(key_params, model)
+    if frequency is not None:
+        bias = jnp.asarray(np.log(frequency), params.head.b.dtype)
+        params = params._replace(head=params.head._replace(b=bias))
     memory = jnp.zeros((), jnp.float32) if config.own_tokens else ()
     optimizer, loss_scale = build_optimizer(config.optimizer), config.precision.loss_scale()
     return initial_train_state(params, optimizer, memory, key, loss_scale)
@@ -564,7 +581,7 @@ def fit(
             "cross_entropy": evaluate_loss(params)
         }
 
-    state = new_state(config, model)
+    state = new_state(config, model, frequencies(languages, pairs.targets))
     batches = pair_batches(
         languages,
         pairs,
