@@ -22,6 +22,7 @@ VIDEO = [
 ]  # fmt: skip
 SENSORS = [
     "train-sensors", "--preset=smoke", "--data.source=path", "--model.recurrence=elman",
+    "--model.no-bidirectional",
     "--optimizer.total-steps=60", "--evaluate-every=30", "--checkpoint-every=30", "--dropout=0.1",
 ]  # fmt: skip
 
