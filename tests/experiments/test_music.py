@@ -177,7 +177,7 @@ def test_a_midi_file_has_the_notes_at_their_times():
     assert mido.MidiFile(file=io.BytesIO(files.midi_bytes([]))).length == 0
 
 
-def test_a_sound_lasts_and_has_the_pitch():
+def test_a_sound_lasts_and_has_the_pitch(monkeypatch):
     rate, sound = wavfile.read(io.BytesIO(files.wav_bytes(NOTES[:1], 60)))
     assert rate == files.SAMPLE_RATE
     assert len(sound) == pytest.approx(1.5 * rate)
@@ -185,8 +185,9 @@ def test_a_sound_lasts_and_has_the_pitch():
     assert spectrum.argmax() == pytest.approx(440, abs=1)
     assert np.abs(sound).max() == pytest.approx(0.8 * 32767, rel=0.01)
     assert not files.synthesized([]).any()
+    monkeypatch.setattr(files, "LONGEST_SOUND", 2.0)
     endless = Sounding(Fraction(0), Fraction(10_000), 60, 0)
-    assert len(files.synthesized([endless])) == (files.LONGEST_SOUND + 0.5) * rate
+    assert len(files.synthesized([endless])) == 2.5 * rate
     for make in (files.midi_bytes, files.wav_bytes):
         with pytest.raises(ValueError, match=r"^quarters_per_minute: got 0, expected 10\.0"):
             make(NOTES, 0)
@@ -251,13 +252,13 @@ def test_a_document_is_drawn_from_the_n_gram():
     """Each character with the probability that the model gives it after those before."""
     model = character_ngram.fit(["abac$", "abab$", "acab$"], 2)
     rng = np.random.default_rng(0)
-    drawn = [character_ngram.sample_document(model, "a", "$", 3, rng) for _ in range(4000)]
+    drawn = [character_ngram.sample_document(model, "a", "$", 3, rng) for _ in range(1000)]
     assert max(map(len, drawn)) == 3
     second = np.mean([text.startswith("b") for text in drawn])
     expected = character_ngram.distribution(model, "a")
     known = expected[:-1].sum()
-    assert second == pytest.approx(expected[model.characters.index("b")] / known, abs=0.05)
+    assert second == pytest.approx(expected[model.characters.index("b")] / known, abs=0.08)
     after = [text[1:2] for text in drawn if text.startswith("b")]
     expected = character_ngram.distribution(model, "ab")
     share = expected[model.characters.index("a")] / expected[:-1].sum()
-    assert np.mean([one == "a" for one in after]) == pytest.approx(share, abs=0.05)
+    assert np.mean([one == "a" for one in after]) == pytest.approx(share, abs=0.08)

@@ -82,6 +82,7 @@ def test_a_run_of_chorales_learns_and_leaves_music(chorales_run):
     assert wavfile.read(chorales_run / "sample_1.wav")[0] == 16_000
 
 
+@pytest.mark.slow
 def test_a_run_of_piano_rolls_learns_and_says_what_it_was_selected_on(rolls_run):
     """The made-up pieces repeat four chords in turn, which a frame tells and frequency does not."""
     report = report_of(rolls_run)
@@ -116,15 +117,15 @@ def test_a_run_of_tunes_learns(commands):
     assert report["sample"].startswith("X:1\nM:6/8\nL:1/8\nK:G\n")
 
 
-def test_generated_music_depends_on_the_seed_alone(chorales_run, rolls_run, tmp_path, capsys):
-    def generate(run, name, *flags):
-        folder = tmp_path / name
-        command = ["generate", f"--run={run}", f"--output={folder}", "--count=2", "--length=40"]
-        experiment.main([*command, *flags])
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
+def generate(run, folder, *flags):
+    command = ["generate", f"--run={run}", f"--output={folder}", "--count=2", "--length=40"]
+    experiment.main([*command, *flags])
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
+
+def test_generated_music_depends_on_the_seed_alone(chorales_run, tmp_path, capsys):
     first, again, other = (
-        generate(chorales_run, f"chorales{number}", f"--seed={seed}")
+        generate(chorales_run, tmp_path / str(number), f"--seed={seed}")
         for number, seed in enumerate((1, 1, 2))
     )
     assert first == again
@@ -133,7 +134,18 @@ def test_generated_music_depends_on_the_seed_alone(chorales_run, rolls_run, tmp_
         "piece_1.wav", "piece_2.mid", "piece_2.txt",
     }  # fmt: skip
     assert "bars valid" in capsys.readouterr().out
-    assert {"piece_1.mid", "piece_2.wav"} <= set(generate(rolls_run, "rolls"))
+
+
+@pytest.mark.slow
+def test_piano_rolls_are_generated_and_have_no_groups(rolls_run, tmp_path, capsys):
+    assert {"piece_1.mid", "piece_2.wav"} <= set(generate(rolls_run, tmp_path / "rolls"))
+    for flag, message in (
+        ("--group=major 4/4", "error: group: got 'major 4/4' with a model of frames"),
+        ("--temperature=-1", "error: temperature: got -1.0"),
+    ):
+        with pytest.raises(SystemExit):
+            experiment.main(["generate", f"--run={rolls_run}", flag])
+        assert message in capsys.readouterr().err
 
 
 def test_the_group_is_read_first_and_the_end_is_predicted(data):
@@ -176,8 +188,7 @@ def test_a_key_that_sounds_on_is_one_note():
         (["generate", "--run={chorales}", "--count=0"], "error: count: got 0, expected an integer"),
         (["generate", "--quarters-per-minute=0"], "error: quarters_per_minute: got 0.0, expected"),
         (["generate", "--run={chorales}", "--length=0"], "error: length: got 0, expected an"),
-        (["generate", "--run={rolls}", "--group=major 4/4"], "error: group: got 'major 4/4' with"),
-        (["generate", "--run={rolls}", "--temperature=-1"], "error: temperature: got -1.0"),
+        (["generate", "--run={chorales}", "--top-p=2"], "error: top_p: got 2.0, expected within"),
         (
             ["train", "--data.corpus=piano_rolls", "--run={tmp}"],
             "error: source: got 'package' with corpus='piano_rolls', expected 'path'",
@@ -200,8 +211,8 @@ def test_a_key_that_sounds_on_is_one_note():
         ),
     ],
 )
-def test_bad_input_is_one_line(arguments, message, chorales_run, rolls_run, tmp_path, capsys):
-    places = {"chorales": chorales_run, "rolls": rolls_run, "tmp": tmp_path / "new"}
+def test_bad_input_is_one_line(arguments, message, chorales_run, tmp_path, capsys):
+    places = {"chorales": chorales_run, "tmp": tmp_path / "new"}
     places["narrow"] = write_piano_rolls(tmp_path / "narrow.mat", with_test=False)
     with pytest.raises(SystemExit) as stopped:
         experiment.main([argument.format(**places) for argument in arguments])
@@ -217,7 +228,7 @@ def test_without_a_command_it_trains_on_chorales():
     assert config.data == Data("chorales", "package", None)
 
 
-def test_a_checkpoint_of_another_corpus_is_refused(chorales_run, rolls_run, tmp_path, capsys):
+def test_a_checkpoint_of_another_corpus_is_refused(chorales_run, tmp_path, capsys):
     config = json.loads((chorales_run / "config.json").read_text())
     config["data"]["corpus"] = "tunes"
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -14,7 +14,7 @@ from rnnjax.models.frame_model import (
 )
 
 T, B, KEYS = 6, 2, 5
-CONFIG = FrameModelConfig(KEYS, "gru", (4,), components=3, dtype="float64")
+CONFIG = FrameModelConfig(KEYS, "elman", (4,), components=3, dtype="float64")
 
 apply = jax.jit(apply_frame_model, static_argnums=0)
 
