@@ -180,7 +180,7 @@ def test_sequences_are_labelled_short_and_long_and_written(genome_run, tmp_path,
 
 
 def test_in_one_direction_there_are_as_many_parameters():
-    both = experiment.PRESETS["genome"].model
+    both = experiment.PRESETS["smoke"].model
 
     def count(model):
         config = experiment.model_config(model, "genome", 3)
@@ -188,7 +188,7 @@ def test_in_one_direction_there_are_as_many_parameters():
 
     one = experiment.in_one_direction(both, "genome", 3)
     assert not one.bidirectional
-    assert count(one) == pytest.approx(count(both), rel=0.02)
+    assert count(one) == pytest.approx(count(both), rel=0.05)
 
 
 def test_stretches_are_runs_of_one_strand():
@@ -225,6 +225,7 @@ def test_accuracy_is_told_apart_by_the_bases_behind_a_change():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_sequence_is_left_out_once(tmp_path, capsys):
     rng = random.Random(3)
     rows = [f"+,a{n},\t{_bases(rng, 6)}TATAAT{_bases(rng, 3)}\n" for n in range(8)]
