@@ -217,18 +217,25 @@ class Utterances:
 
 
 def windows_of(
-    features: Features, spans: Sequence[tuple[float, float]], deadline: float
+    features: Features, spans: Sequence[tuple[float, float]], deadline: float, slack: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The steps at which what is said in each span may be written, the last one by a deadline.
+    """The steps at which what is said in each span may be written: shortly before a deadline.
 
     Args:
         features: What a step is.
         spans: Seconds at which each begins and ends.
         deadline: Seconds after the end; below 0 is before it.
+        slack: How many seconds before the deadline at most.
+
+    Returns:
+        The first and the last step of each, `(Ty,)` int32; the last is known by the deadline, the
+        first not more than the slack before it. There is one step at least.
     """
-    first = np.asarray([int(begin // features.step_seconds) for begin, _ in spans], np.int32)
-    last = [features.steps_within(end + deadline) - 1 for _, end in spans]
-    return first, np.maximum(first, np.asarray(last, np.int32))
+    ends = np.asarray([end for _, end in spans]) + deadline
+    last = np.asarray([features.steps_within(end) - 1 for end in ends], np.int32)
+    first = np.asarray([features.steps_within(end - slack) for end in ends], np.int32)
+    last = np.maximum(last, 0)
+    return np.minimum(first, last), last
 
 
 def mask_stretches(

@@ -117,7 +117,7 @@ def name_of(row: Mapping[str, Any]) -> str:
         return "both directions"
     if row["deadline"] is None:
         return "one direction"
-    return f"one direction, at most {1000 * row['deadline']:+.0f} ms"
+    return f"one direction, by {1000 * row['deadline']:+.0f} ms"
 
 
 def latency_page(summary: Mapping[str, Any]) -> str:
@@ -147,8 +147,10 @@ def latency_page(summary: Mapping[str, Any]) -> str:
             *rows,
             "",
             "The wait is from the end of a digit until it is known, in the strings written right; "
-            "of both directions it is until the last digit ends. A deadline is what training "
-            "allowed, from the end of a digit on. Computing is that of streaming, in pieces of "
+            "of both directions it is until the last digit ends. With “by” training counted only "
+            "what is written by then, from the end of a digit on, and at most "
+            f"{1000 * summary['slack']:.0f} ms before; without, the network says a digit when it "
+            "likes. Computing is that of streaming, in pieces of "
             "100 ms.",
             "",
             "![wait against error](latency.png)",

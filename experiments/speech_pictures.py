@@ -36,7 +36,8 @@ def draw_writing(png_path: Path, transcriber: Transcriber, sound: Heard) -> None
     end = float(SHOWN.known_at(len(mel) - 1))
     above.imshow(mel.T, origin="lower", aspect="auto", extent=(0, end, 0, 40), cmap="magma")
     above.set_ylabel("Mel band")
-    above.set_title(f"said “{_short(sound.text)}”, written “{_short(written.text)}”", fontsize=10)
+    title = f"said “{_short(sound.text)}”\nwritten “{_short(written.text)}”"
+    above.set_title(title, fontsize=10, loc="left")
     below.plot(known, p[:, 0], color="#bbbbbb", linewidth=1)
     for number, label in enumerate(sorted({int(k) for k in p[:, 1:].argmax(-1) + 1})):
         if p[:, label].max() > 0.1:

@@ -66,6 +66,7 @@ from experiments.speech_scores import METRIC, error_rates
 from experiments.speech_training import (
     PRESETS,
     RUN,
+    SLACK,
     Corpus,
     Outcome,
     Train,
@@ -87,7 +88,7 @@ from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig
 from rnnjax.training.run_folder import RunFolder, open_run_folder, read_config
 
-WEIGHTS, BONUSES = (0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0)
+WEIGHTS, BONUSES = (0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0, 1.5, 2.0)
 """What is tried for α and β of the beam, on what also chooses the checkpoint."""
 LANGUAGE_STREAMS = 8
 """Streams that the transcripts are laid out in for the language model."""
@@ -116,11 +117,11 @@ class Latency:
 
     Attributes:
         template: All else, as of `train`.
-        deadlines: Seconds after the end of a digit by which it is to be written.
+        deadlines: Seconds after the end of a digit by which it is to be written, see `train`.
     """
 
     template: Annotated[Train, tyro.conf.arg(name="")]
-    deadlines: tuple[float, ...] = (0.0, -0.1)
+    deadlines: tuple[float, ...] = (-0.15, 0.0, 0.15, 0.3)
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,8 @@ def report(
             LOGISTIC: _kept(folder / "logistic.json", lambda: pooled_accuracy(corpus)),
         }
     summary["seconds"] = run.seconds()
-    shown = max(in_rows or alone[:40], key=lambda one: len(one.text))
+    # The first of the longest that a picture has room for, whatever is written of it.
+    shown = max(in_rows or alone, key=lambda one: len(one.text) * (len(one.text) <= 40))
     replace_text(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False))
     replace_text(folder / "report.md", report_page(summary))
     plot_training(
@@ -343,7 +345,8 @@ def latency(config: Latency) -> dict[str, Any]:
     from experiments.speech_pictures import draw_latency
 
     template = config.template
-    check(template)
+    for deadline in (None, *config.deadlines):
+        check(replace(template, deadline=deadline))
     if not config.deadlines or not template.joining.held_out:
         raise ValueError("deadlines: got none, or no strings held out; expected some of both")
     corpus = load_corpus(replace(template, deadline=0.0))
@@ -389,6 +392,7 @@ def latency(config: Latency) -> dict[str, Any]:
             "digits": sum(map(len, said)),
             "joining": asdict(template.joining),
             "step_seconds": template.features.step_seconds,
+            "slack": SLACK,
             "rows": rows,
         }
         replace_text(run.path / "report.json", json.dumps(summary, indent=1, ensure_ascii=False))
@@ -543,25 +547,15 @@ def _kept(path: Path, compute: Callable[[], Any]) -> Any:
 
 def parse(arguments: list[str]) -> Train | Transcribe | Latency | Speakers:
     """The command line as a record; `--preset` says which defaults the other flags have."""
-    default = preset_named(arguments, PRESETS)
-    short = preset_named(arguments, PRESETS, "comparison")
-    after = short.run.with_name
+
+    def named(default: str) -> Train:
+        return preset_named(arguments, PRESETS, default)
+
     commands = (
-        Annotated[Train, tyro.conf.subcommand("train", default=default)]
+        Annotated[Train, tyro.conf.subcommand("train", default=named("demo"))]
         | Annotated[Transcribe, tyro.conf.subcommand("transcribe")]
-        | Annotated[
-            Latency,
-            tyro.conf.subcommand(
-                "latency", default=Latency(replace(short, run=after("speech_recognition_latency")))
-            ),
-        ]
-        | Annotated[
-            Speakers,
-            tyro.conf.subcommand(
-                "speakers",
-                default=Speakers(replace(short, run=after("speech_recognition_speakers"))),
-            ),
-        ]
+        | Annotated[Latency, tyro.conf.subcommand("latency", default=Latency(named("latency")))]
+        | Annotated[Speakers, tyro.conf.subcommand("speakers", default=Speakers(named("speakers")))]
     )
     return tyro.cli(commands, args=arguments, description=(__doc__ or "").split("\n\n")[0])
 

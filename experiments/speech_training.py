@@ -52,6 +52,8 @@ from rnnjax.training.precision import PrecisionPolicy
 from rnnjax.training.run_folder import RunFolder, open_run_folder
 from rnnjax.training.step import TrainState, TrainStep, initial_train_state
 
+SLACK = 0.15
+"""Seconds before a deadline from which on a digit may be written."""
 MAY_DIFFER = ("beam_width",)  # when a run goes on: it is of its report
 RUN = Path("runs/speech_recognition")
 
@@ -135,9 +137,9 @@ class Train:
     Attributes:
         run: The run folder.
         preset: Defaults for the flags below: "demo" learns telephone prompts in minutes on two
-            cores; "digits" spoken digits, by path, and "comparison" the same in half the steps and
-            strings, for each model of `latency` and `speakers`; "smoke" only shows in seconds that
-            everything runs, by path; "full" is the network of Graves et al. (2013), by path.
+            cores; "digits" spoken digits, by path; "speakers" and "latency" the same in fewer
+            steps, for each model of these commands; "smoke" only shows in seconds that everything
+            runs, by path; "full" is the network of Graves et al. (2013), by path.
         split: The part that is reported: None is the test part, or the validation part where there
             is no other. If it is the validation part, a sixteenth of the training part chooses the
             checkpoint instead.
@@ -151,15 +153,15 @@ class Train:
         loop: What happens between steps.
         batch_size: B.
         speeds: The recordings are learned from at each of these speeds.
-        deadline: Of spoken digits: seconds after the end of each by which it is to be written;
-            None lets the network take its time.
+        deadline: Of spoken digits: seconds after the end of each by which it is to be written, and
+            not more than `SLACK` before; None lets the network take its time.
         language_steps: Training steps of the character language model; 0 is none.
         beam_width: K of the beam.
         seed: Of parameters, order, joining and noise.
     """
 
     run: Path = RUN
-    preset: Literal["demo", "digits", "comparison", "smoke", "full"] = "demo"
+    preset: Literal["demo", "digits", "speakers", "latency", "smoke", "full"] = "demo"
     split: Literal["validation", "test"] | None = None
     data: Data = Data()
     features: Features = field(default_factory=Features)
@@ -180,9 +182,9 @@ class Train:
 PRESETS = {
     "demo": Train(
         optimizer=OptimizerConfig(
-            learning_rate=4e-3, warmup_steps=50, total_steps=1200, clip_norm=50.0
+            learning_rate=4e-3, warmup_steps=50, total_steps=2600, clip_norm=50.0
         ),
-        loop=LoopConfig(evaluate_every=200, checkpoint_every=400, log_every=20),
+        loop=LoopConfig(evaluate_every=260, checkpoint_every=520, log_every=20),
     ),
     "digits": Train(
         run=RUN.with_name("speech_recognition_digits"),
@@ -234,11 +236,18 @@ PRESETS = {
     ),
 }
 
-PRESETS["comparison"] = replace(
+PRESETS["speakers"] = replace(
     PRESETS["digits"],
-    preset="comparison",
+    preset="speakers",
+    run=RUN.with_name("speech_recognition_speakers"),
     joining=replace(PRESETS["digits"].joining, count=1500),
     optimizer=replace(PRESETS["digits"].optimizer, total_steps=400),
+)
+PRESETS["latency"] = replace(
+    PRESETS["speakers"],
+    preset="latency",
+    run=RUN.with_name("speech_recognition_latency"),
+    optimizer=replace(PRESETS["digits"].optimizer, total_steps=600),
 )
 
 
@@ -284,6 +293,11 @@ def check(config: Train) -> None:
         raise ValueError(f"joining.most: got {config.joining.most}, expected at least 2 to join")
     if not config.speeds or not all(0.5 <= speed <= 2 for speed in config.speeds):
         raise ValueError(f"speeds: got {config.speeds}, expected some within 0.5 … 2")
+    if config.deadline is not None and not -1 <= config.deadline <= config.joining.tail:
+        raise ValueError(
+            f"deadline: got {config.deadline}, expected at least -1, and at most joining.tail, "
+            f"{config.joining.tail}: what is heard after the last digit"
+        )
     check_rate("model.dropout", config.model.dropout)
     if config.model.plan not in ("auto", *PLANS):
         known = ", ".join(["auto", *PLANS])
@@ -433,7 +447,7 @@ def prepare(config: Train, corpus: Corpus) -> Prepared:
         if config.deadline is None:
             windows = np.zeros_like(said), np.full_like(said, len(of_one))
         else:
-            windows = windows_of(config.features, of_text, config.deadline)
+            windows = windows_of(config.features, of_text, config.deadline, SLACK)
         first.append(windows[0])
         last.append(windows[1])
     examples = Utterances(frames, labels, first, last)

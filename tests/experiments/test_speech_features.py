@@ -66,19 +66,18 @@ def test_joined_recordings_stand_where_their_spans_say():
     assert join([recording("a", "1")], RNG, gain=100.0, noise=0).samples.max() < 1
 
 
-def test_a_digit_may_be_written_from_its_beginning_to_its_deadline():
+def test_a_digit_may_be_written_by_its_deadline_and_shortly_before():
     features = Features()
     spans = [(0.0, 0.4), (0.5, 0.9)]
     for deadline in (-0.1, 0.0, 0.2):
-        first, last = windows_of(features, spans, deadline)
-        for n, (begin, end) in enumerate(spans):
-            assert (
-                first[n] * features.step_seconds <= begin < (first[n] + 1) * features.step_seconds
-            )
-            assert features.known_at(last[n]) <= end + deadline + 1e-9
-            assert features.known_at(last[n] + 1) > end + deadline
-    first, last = windows_of(features, [(0.5, 0.51)], -0.4)
-    assert first == last  # one step at least
+        first, last = windows_of(features, spans, deadline, 0.15)
+        for n, (_, end) in enumerate(spans):
+            known = features.known_at(np.arange(first[n] - 1, last[n] + 2))
+            assert known[-2] <= end + deadline + 1e-9 < known[-1]
+            assert known[0] <= end + deadline - 0.15 + 1e-9 < known[1]
+    first, last = windows_of(features, [(0.0, 0.1), (0.5, 0.9)], -0.4, 0.01)
+    assert first[0] == last[0] == 0  # one step at least
+    assert first[1] == last[1]
 
 
 def test_speeds_change_how_long_a_recording_is():

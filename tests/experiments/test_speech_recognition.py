@@ -257,6 +257,10 @@ def test_each_speaker_is_left_out_in_turn(corpus, tmp_path, capsys):
             ["latency", "--preset=smoke", "--run={tmp}", "--data.path={corpus}", "--deadlines"],
             "error: deadlines: got none, or no strings held out",
         ),
+        (
+            ["latency", "--preset=smoke", "--run={tmp}", "--data.path={corpus}"],
+            "error: deadline: got 0.15, expected at least -1, and at most joining.tail, 0.1",
+        ),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, run, corpus, tmp_path, capsys):
