@@ -351,7 +351,7 @@ this table alone. {_PUBLISHED if summary["published"] else ""}
 
 {_runs_in_words(summary)}
 
-Sampled at temperature {summary["temperature"]}, and a real piece below it:
+Sampled at temperature {summary["temperature"]} ([MIDI](sample_1.mid)), and a real piece below it:
 
 ![piano rolls](piano_roll.png)
 """

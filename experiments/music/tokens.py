@@ -413,7 +413,7 @@ Pieces made up at temperature {summary["temperature"]}, beside real ones that we
 groups asked for are those of the held-out pieces:
 
 {counts_table(summary["counts"], ITEMS[summary["corpus"]])}
-The first of them, and a real piece below it:
+The first of them ([MIDI](sample_1.mid)), and a real piece below it:
 
 ![piano rolls](piano_roll.png)
 
