@@ -606,7 +606,7 @@ for _task, _half, _both in product(("agreement", "adding"), ("past", "both"), (F
 
 
 def _depth_solved(task: str, half: str, **wanted: object) -> str:
-    """How many of the seeds of the networks that are as wanted solved it: "8 of 12"."""
+    """How many of the seeds of the networks that are as wanted solved it."""
     report = record("depth_and_direction/report.json")
     level = 0.1 * report["tasks"][task]["nothing"]
     solved = [
@@ -615,7 +615,7 @@ def _depth_solved(task: str, half: str, **wanted: object) -> str:
         if point["task"] == task and all(point[name] == value for name, value in wanted.items())
         for curve in point["curves"][half]
     ]
-    return f"{sum(solved)} of {len(solved)}"
+    return str(sum(solved))
 
 
 for _task, _depth in product(("agreement", "adding"), (1, 2, 3, 4)):
@@ -632,6 +632,12 @@ for _name, _both in (("one_direction", False), ("both_directions", True)):
     )
 FIGURES["depth_and_direction.agreement_future_solved_by_both_directions"] = lambda: _depth_solved(
     "agreement", "both", bidirectional=True
+)
+FIGURES["depth_and_direction.runs_of_a_depth"] = lambda: str(
+    len(_depth_errors("agreement", "past", depth=1))
+)
+FIGURES["depth_and_direction.runs_of_a_direction"] = lambda: str(
+    len(_depth_errors("agreement", "past", bidirectional=True))
 )
 FIGURES["depth_and_direction.distance"] = lambda: str(
     record("depth_and_direction/report.json")["config"]["distance"]
@@ -680,7 +686,6 @@ for _name, _read in (
     ),
     ("lru_copy", lambda: f"{_probes('copy', network='lru')[0]['loss']:.3f}"),
     ("best_gated_copy", lambda: f"{_best_gated_copy()['loss']:.2f}"),
-    ("best_gated_copy_name", lambda: f"`{_best_gated_copy()['network']}`"),
     (
         "copy_baseline",
         lambda: f"{record('memory_probes/report.json')['tasks']['copy']['baseline']['32']:.2f}",

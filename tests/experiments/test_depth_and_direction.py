@@ -138,7 +138,9 @@ def test_a_killed_run_goes_on_at_the_point_it_was_at(monkeypatch, tmp_path, caps
         return found | {"curves": curves}
 
     monkeypatch.setattr(experiment, "train_point", pretend)
-    experiment.main([*SMALL, f"--run={tmp_path}"])
+    with monkeypatch.context() as without_pictures:
+        without_pictures.setattr(experiment, "draw", lambda *_: None)
+        experiment.main([*SMALL, f"--run={tmp_path}"])
     expected = experiment.shapes_of(CONFIG)
     assert made == expected
     assert len(expected) == len(set(expected)) == 8
