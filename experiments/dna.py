@@ -71,7 +71,7 @@ from rnnjax.models.window_network import (
 )
 from rnnjax.plans import REGISTRY as PLANS
 from rnnjax.text.batches import shuffler
-from rnnjax.text.nucleotides import BASES, encode_bases, reverse_complement, with_clock
+from rnnjax.text.nucleotides import BASES, encode_bases, reverse_complement
 from rnnjax.text.pieces import cut, cut_points, join
 from rnnjax.training.files import replace_text
 from rnnjax.training.fingerprint import fingerprint
@@ -119,24 +119,23 @@ class Model:
 
     Attributes:
         window: Bases that become one vector, odd: a base and those around it.
+        stride: Bases that the recurrence takes a step for; one answer is that of all of them.
         feature_size: Of that vector.
         recurrence: A name in rnnjax.recurrences.REGISTRY.
         hidden_sizes: H of each layer and direction, bottom first.
         bidirectional: Whether the sequence is read from its end too.
         answer: How the outputs of all steps become one vector, of task=splice: "middle" is that at
             the place that is asked about.
-        period: Of task=genome: a base is read with t mod period too, so that codons need not be
-            counted out; 1 is without.
         plan: How the recurrence is run along time; the results do not depend on it.
     """
 
     window: int = 9
+    stride: int = 1
     feature_size: int = 32
     recurrence: str = "lstm"
     hidden_sizes: tuple[int, ...] = (32,)
     bidirectional: bool = True
     answer: Answer = "middle"
-    period: int = 1
     plan: str = "auto"
 
 
@@ -252,10 +251,11 @@ PRESETS = {
         run=GENOME_RUN,
         preset="genome",
         task="genome",
-        model=Model(window=15, feature_size=64, hidden_sizes=(64,), period=3),
+        model=Model(window=21, stride=3, feature_size=64, hidden_sizes=(64,)),
         optimizer=OptimizerConfig(learning_rate=6e-3, warmup_steps=30, total_steps=700),
         loop=LoopConfig(evaluate_every=100, checkpoint_every=200, log_every=20),
         batch_size=32,
+        piece=768,
         dropout=0.1,
     ),
     "smoke": Train(
@@ -301,7 +301,6 @@ def check(config: Train) -> None:
     """
     check_size("batch_size", config.batch_size)
     check_rate("dropout", config.dropout)
-    check_size("model.period", config.model.period)
     if config.piece < 8:
         raise ValueError(f"piece: got {config.piece}, expected at least 8")
     if config.task == "genome" and config.data.source == "hub":
@@ -319,11 +318,11 @@ def _check_plan(plan: str) -> None:
 
 def model_config(model: Model, task: Task, class_count: int) -> WindowNetworkConfig:
     """The network's own record."""
-    has_clock = task == "genome" and model.period > 1
     return WindowNetworkConfig(
         class_count,
-        len(BASES) + (model.period if has_clock else 0),
+        len(BASES),
         model.window,
+        model.stride,
         model.feature_size,
         model.recurrence,
         model.hidden_sizes,
@@ -746,7 +745,7 @@ def load_genome(data: Data) -> tuple[str, dict[str, Region]]:
 
 
 def make_pieces_at(
-    region: Region, batch_size: int, piece: int, period: int, seed: int
+    region: Region, batch_size: int, piece: int, seed: int
 ) -> Callable[[int], WindowBatch]:
     """Step -> B pieces of T bases from anywhere, every other one as the other strand reads it."""
     inputs, labels = encode_bases(region.sequence), region.labels
@@ -763,8 +762,7 @@ def make_pieces_at(
             xs[:, row] = reverse_complement(xs[:, row]).copy()
             ys[:, row] = other[ys[::-1, row]]
             ws[:, row] = ws[::-1, row].copy()
-        lengths = np.full(batch_size, size, np.int32)
-        return WindowBatch(with_clock(xs, period), lengths, ys, ws)
+        return WindowBatch(xs, np.full(batch_size, size, np.int32), ys, ws)
 
     return batch_at
 
@@ -774,7 +772,7 @@ def label_bases(network: Network, sequence: str, name: str = "sequence") -> np.n
     config = network.config
     read = log_probabilities_of(network.model, config.model.plan)
     pieces = cut_points(len(sequence), config.piece, config.piece // 8)
-    inputs = with_clock(cut(encode_bases(sequence, name), pieces), config.model.period)
+    inputs = cut(encode_bases(sequence, name), pieces)
     # A short sequence is padded, and a batch filled up, so that all have one shape.
     inputs = np.pad(inputs, [(0, config.piece - pieces.size), (0, 0), (0, 0)])
     count = inputs.shape[1]
@@ -852,9 +850,7 @@ def train_genome(config: Train) -> dict[str, Any]:
 
     name, regions = load_genome(config.data)
     made_of = run_fingerprint(config, {part: region._asdict() for part, region in regions.items()})
-    batch_at = make_pieces_at(
-        regions["train"], config.batch_size, config.piece, config.model.period, config.seed
-    )
+    batch_at = make_pieces_at(regions["train"], config.batch_size, config.piece, config.seed)
     validation, test = regions["validation"], regions["test"]
 
     def evaluate(network: Network) -> dict[str, float]:

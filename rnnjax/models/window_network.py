@@ -37,6 +37,8 @@ class WindowNetworkConfig:
         class_count: K.
         input_size: I, 4 of DNA.
         window: W, odd: a step is seen with (W − 1) / 2 steps before it and as many after it.
+        stride: D: the recurrence takes one step for D of the input, such as 3 for a codon; one of
+            its answers is that of all D.
         feature_size: F, of the vector that a window becomes.
         recurrence: A name in `rnnjax.recurrences.REGISTRY` of what reads vectors, for all layers
             and directions.
@@ -53,6 +55,7 @@ class WindowNetworkConfig:
     class_count: int
     input_size: int = 4
     window: int = 9
+    stride: int = 1
     feature_size: int = 32
     recurrence: str = "lstm"
     hidden_sizes: tuple[int, ...] = (32,)
@@ -60,7 +63,7 @@ class WindowNetworkConfig:
     answer: Answer = "each"
 
     def __post_init__(self) -> None:
-        for name in ("class_count", "input_size", "window", "feature_size"):
+        for name in ("class_count", "input_size", "window", "stride", "feature_size"):
             check_size(name, getattr(self, name))
         if self.class_count < 2:
             raise ValueError(f"class_count: got {self.class_count}, expected at least 2")
@@ -117,21 +120,23 @@ def init_window_network(key: Array, config: WindowNetworkConfig) -> WindowNetwor
     )
 
 
-def windows(xs: Array, width: int) -> Array:
-    """Each step with those around it, zeros beyond both ends.
+def windows(xs: Array, width: int, stride: int = 1) -> Array:
+    """Steps with those around them, zeros beyond both ends.
 
-    w^<t> = [x^<t-h>, …, x^<t>, …, x^<t+h>],  h = (W − 1) / 2
+    w^<k> = [x^<m-h>, …, x^<m>, …, x^<m+h>],  h = (W − 1) / 2,  m in the middle of the k-th D steps
 
     Args:
         xs: `(T, *B, I)`.
         width: W, odd.
+        stride: D.
 
     Returns:
-        `(T, *B, W I)`.
+        `(⌈T / D⌉, *B, W I)`.
     """
-    half = (width - 1) // 2
-    padded = jnp.pad(xs, [(half, half)] + [(0, 0)] * (xs.ndim - 1))
-    shifted = [padded[offset : offset + xs.shape[0]] for offset in range(width)]
+    half, count = (width - 1) // 2, -(-xs.shape[0] // stride)
+    padded = jnp.pad(xs, [(half, half + stride)] + [(0, 0)] * (xs.ndim - 1))
+    first, span = stride // 2, stride * (count - 1) + 1
+    shifted = [padded[first + o : first + o + span : stride] for o in range(width)]
     return jnp.concatenate(shifted, axis=-1)
 
 
@@ -150,7 +155,7 @@ def apply_window_network(
     v^<t> = max(0, w^<t> W_v + b_v),  P(y^<t> | x) = softmax(a^<t> W + b),  or of one answer
     P(y | x) = softmax(s W + b),  s = pool(a^<1>, …, a^<Tx>)
 
-    w^<t> are the `windows` of x, and a the outputs of the recurrent layers that read v.
+    w are the `windows` of x, and a the outputs of the recurrent layers that read v.
 
     Args:
         config: What the network is made of.
@@ -184,7 +189,8 @@ def apply_window_network(
                 "the inputs"
             )
         xs = zero_unless(mask, xs)
-    seen = jax.nn.relu(apply_dense(params.features, windows(xs, config.window)))
+        lengths = -(-jnp.asarray(lengths) // config.stride)
+    seen = jax.nn.relu(apply_dense(params.features, windows(xs, config.window, config.stride)))
     keys = None if key is None or dropout == 0 else jax.random.split(key)
     if keys is not None:
         seen = seen * dropout_mask(keys[0], dropout, seen.shape, dtype=seen.dtype)
@@ -192,7 +198,10 @@ def apply_window_network(
     states = _pooled(config, states, lengths)
     if keys is not None:
         states = states * dropout_mask(keys[1], dropout, states.shape, dtype=states.dtype)
-    return apply_dense(params.head, states)
+    logits = apply_dense(params.head, states)
+    if config.answer == "each" and config.stride > 1:
+        logits = jnp.repeat(logits, config.stride, axis=0)[: xs.shape[0]]
+    return logits
 
 
 def window_network_loss(

@@ -64,25 +64,3 @@ def reverse_complement(xs: np.ndarray) -> np.ndarray:
         `(T, 4)`, a view.
     """
     return xs[::-1, ::-1]
-
-
-def with_clock(xs: np.ndarray, period: int) -> np.ndarray:
-    """Each step told t mod `period` too, as a one-hot vector: who reads codons counts by threes.
-
-    Args:
-        xs: `(T, *B, I)`.
-        period: Of the clock; 1 has none.
-
-    Returns:
-        `(T, *B, I + period)`, or xs itself with a period of 1.
-
-    Raises:
-        ValueError: The period is below 1.
-    """
-    if period < 1:
-        raise ValueError(f"period: got {period}, expected at least 1")
-    if period == 1:
-        return xs
-    hands = np.eye(period, dtype=xs.dtype)[np.arange(len(xs)) % period]
-    hands = hands.reshape(len(xs), *(1,) * (xs.ndim - 2), period)
-    return np.concatenate([xs, np.broadcast_to(hands, (*xs.shape[:-1], period))], axis=-1)

@@ -89,7 +89,7 @@ def genome_run(genome_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("genome_run")
     experiment.main(
         ["train", *SMALL, "--task=genome", f"--data.path={genome_file}", f"--run={folder}",
-         "--model.period=3",
+         "--model.stride=3",
          "--optimizer.total-steps=60"]
     )  # fmt: skip
     return folder
@@ -203,7 +203,7 @@ def test_the_other_strand_is_read_with_its_labels():
     strands = "+" * 6 + "-" * 4 + "." * 8 + "*" * 2
     sequence = "".join(random.Random(0).choice("ACGT") for _ in strands)
     region = experiment.Region(0, sequence, strands, "." * 20, "")
-    batch = experiment.make_pieces_at(region, 40, 20, period=1, seed=0)(0)
+    batch = experiment.make_pieces_at(region, 40, 20, seed=0)(0)
     inputs, labels_of, weights_of = map(np.asarray, (batch.inputs, batch.labels, batch.weights))
     letters = ["".join("ACGT"[k] for k in row) for row in inputs.argmax(-1).T]
     other = sequence[::-1].translate(_PAIRS)

@@ -54,6 +54,18 @@ def test_a_window_is_the_steps_around_one():
     xs = jnp.arange(1.0, 5.0)[:, None]
     assert windows(xs, 3).tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 0]]
     assert (windows(xs, 1) == xs).all()
+    assert windows(xs, 3, 3).tolist() == [[1, 2, 3], [4, 0, 0]]  # around 2 and 5
+    assert windows(xs, 3, 2).tolist() == [[1, 2, 3], [3, 4, 0]]
+
+
+def test_with_a_stride_one_answer_is_that_of_several_steps():
+    config = replace(BOTH, stride=3)
+    params, xs = _made(config)
+    found = _apply(config, params, xs, jnp.asarray([T, 4]))
+    assert found.shape == (T, B, 3)
+    assert (found[0] == found[2]).all()
+    assert not np.allclose(found[2], found[3])
+    assert np.allclose(found[:4, 1], _apply(config, params, xs[:4])[:, 1])
 
 
 def test_in_one_direction_the_future_is_seen_within_the_window_alone():

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 from Bio.Seq import reverse_complement as other_strand
 
-from rnnjax.text.nucleotides import (
-    AMBIGUOUS,
-    BASES,
-    encode_bases,
-    reverse_complement,
-    with_clock,
-)
+from rnnjax.text.nucleotides import AMBIGUOUS, BASES, encode_bases, reverse_complement
 
 ALL = BASES + "".join(AMBIGUOUS)
 
@@ -47,15 +41,3 @@ def test_the_other_strand_is_that_of_the_letters():
 def test_what_is_no_base_is_refused(sequence, message):
     with pytest.raises(ValueError, match=message):
         encode_bases(sequence, "record")
-
-
-def test_a_clock_says_which_step_of_its_period_it_is():
-    xs = np.stack([encode_bases("ACGTA"), encode_bases("TTTTT")], axis=1)
-    found = with_clock(xs, 3)
-    assert found.shape == (5, 2, 7)
-    assert (found[..., :4] == xs).all()
-    assert found[..., 4:].argmax(axis=-1).tolist() == [[0, 0], [1, 1], [2, 2], [0, 0], [1, 1]]
-    assert (found[..., 4:].sum(axis=-1) == 1).all()
-    assert with_clock(xs, 1) is xs
-    with pytest.raises(ValueError, match=r"^period: got 0, expected at least 1"):
-        with_clock(xs, 0)
