@@ -521,40 +521,56 @@ for _name, _variant in (
 # Dates
 
 
-def _dates(path: str = "date_translation") -> dict[str, Any]:
-    return record(f"{path}/report.json")
+def _share(path: str, *keys: str, digits: int = 1) -> str:
+    """A share of a report of dates, in per cent."""
+    value: Any = record(f"{path}/report.json")
+    for key in keys:
+        value = value[key]
+    return f"{100 * value:.{digits}f}"
 
 
+_OF_BASELINES = "date_translation", "baselines", "test"
 for _name, _read in (
-    ("exact_match", lambda report: f"{100 * report['test']['exact_match']:.2f}"),
-    ("greedy", lambda report: f"{100 * report['decodings']['greedy']['exact_match']:.2f}"),
-    ("worst_locale", lambda report: f"{100 * min(_by_locale(report).values()):.1f}"),
-    ("locales", lambda report: str(report["locales"])),
-    ("locales_above_99", lambda report: str(sum(s >= 0.99 for s in _by_locale(report).values()))),
-    ("test_dates", lambda report: f"{report['dates']['test']:,}"),
-    ("train_dates", lambda report: f"{report['dates']['train']:,}"),
-    (
-        "babel",
-        lambda report: f"{100 * report['baselines']['test']['babel.dates.parse_date']:.1f}",
-    ),
-    (
-        "counts",
-        lambda report: f"{100 * report['baselines']['test']['numbers and words, counted']:.2f}",
-    ),
-    ("on_year", lambda report: f"{100 * report['attention_on_year']:.0f}"),
-    ("greedy_speed", lambda report: _speed(report, "greedy")),
-    ("beam_speed", lambda report: _speed(report, report["decoding"])),
-    ("rows", lambda report: str(report["batch_size"])),
+    ("exact_match", lambda: _share("date_translation", "test", "exact_match", digits=2)),
+    ("counts", lambda: _share(*_OF_BASELINES, "numbers and words, counted", digits=2)),
+    ("babel", lambda: _share(*_OF_BASELINES, "babel.dates.parse_date")),
+    ("on_year", lambda: _share("date_translation", "attention_on_year", digits=0)),
+    ("test_dates", lambda: f"{record('date_translation/report.json')['dates']['test']:,}"),
+    ("locales", lambda: str(record("date_translation/report.json")["locales"])),
 ):
-    FIGURES[f"date_translation.{_name}"] = lambda read=_read: read(_dates())
+    FIGURES[f"date_translation.{_name}"] = _read
 
 
-def _by_locale(report: dict[str, Any]) -> dict[str, float]:
-    return report["by_locale"][report["decoding"]]
+@figure("date_translation.worst_locale")
+def _() -> str:
+    report = record("date_translation/report.json")
+    return f"{100 * min(report['by_locale'][report['decoding']].values()):.1f}"
 
 
-def _speed(report: dict[str, Any], decoding: str) -> str:
-    return significant(report["decodings"][decoding]["characters_per_second"])
+_BEAM = "beam of 5, α = 0.7"
+for _name, _cell, _decoding in (
+    ("none", "none", "greedy"),
+    ("none_by_beam", "none", _BEAM),
+    ("additive", "additive", "greedy"),
+    ("dot", "dot", "greedy"),
+    ("general", "general", "greedy"),
+    ("sampled", "general, scheduled sampling", "greedy"),
+):
+    FIGURES[f"date_translation_compared.{_name}"] = lambda cell=_cell, decoding=_decoding: _share(
+        "date_translation_compared", "cells", cell, "decodings", decoding, "exact_match", digits=2
+    )
+for _name, _decoding in (("greedy_speed", "greedy"), ("beam_speed", _BEAM)):
+
+    def _speed_of(decoding: str = _decoding) -> str:
+        cell = record("date_translation_compared/report.json")["cells"]["general"]
+        return significant(cell["decodings"][decoding]["characters_per_second"])
+
+    FIGURES[f"date_translation_compared.{_name}"] = _speed_of
+
+
+@figure("date_translation_compared.rows")
+def _() -> str:
+    return str(record("date_translation_compared/report.json")["batch_size"])
 
 
 # Sequential digits

@@ -168,14 +168,20 @@ def named_entities() -> str:
 
 @recorded
 def date_translation() -> str:
-    """Exact match beside counting and babel's own parser."""
+    """Exact match beside counting and babel's own parser, and by attention."""
     report = record("date_translation/report.json")
     others = report["baselines"]["test"]
     of_others = " and ".join(f"{100 * others[name]:.1f} % of {name}" for name in reversed(others))
+    compared = record("date_translation_compared/report.json")
+    by_attention = ", ".join(
+        f"{100 * cell['decodings']['greedy']['exact_match']:.2f} % {name}"
+        for name, cell in compared["cells"].items()
+    )
     return (
         f"exact match {100 * report['test']['exact_match']:.2f} % of {report['dates']['test']:,} "
         f"dates of days never seen in {report['locales']} locales, against {of_others}; "
-        f"{run_of(report)} ({_at('date_translation')})."
+        f"{run_of(report)} ({_at('date_translation')}). `compare`, by attention: {by_attention}; "
+        f"{run_of(compared)} ({_at('date_translation_compared')})."
     )
 
 

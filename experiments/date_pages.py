@@ -163,7 +163,7 @@ def draw_curves(png_path: Path, logs: Mapping[str, Path]) -> None:
         axes.plot(steps, [100 * share for share in shares], marker="o", markersize=3, label=name)
     axes.set_xlabel("Training step")
     axes.set_ylabel("Exact match on the validation part (%)")
-    axes.legend(title="attention", frameon=False, loc="lower right")
+    axes.legend(title="attention", frameon=False, loc="center right")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -20,7 +20,10 @@ set-up: 10,000 English dates, an LSTM of 32 units in each direction, one of 64 t
 Recorded: exact match 99.99 % of 9,900 dates of days never seen in 33 locales, against 99.7 % of
 numbers and words, counted and 17.2 % of babel.dates.parse_date; `python -m
 experiments.date_translation train`, 8.2 minutes on 2 cores of AMD EPYC
-(docs/results/date_translation/report.md).
+(docs/results/date_translation/report.md). `compare`, by attention: 16.31 % none, 100.00 % additive,
+99.99 % dot, 99.94 % general, 100.00 % general, scheduled sampling; `python -m
+experiments.date_translation compare`, 3.5 minutes on 2 cores of AMD EPYC
+(docs/results/date_translation_compared/report.md).
 """
 
 import json
@@ -91,7 +94,7 @@ TARGET = Vocabulary((UNKNOWN, END, "-", *"0123456789"), end=END)
 LENGTH = 11  # characters of a day and its end
 ROWS_AT_A_TIME = 256  # dates decoded in one call, filled up with empty ones: one shape for all
 TIMED_BATCHES = 10
-COMPARED_STEPS = 1000  # by default: later all attentions are right, and nothing tells them apart
+COMPARED_STEPS = 1000  # by default: with attention that is enough
 SHOWN_LOCALE, SHOWN_END = "◆", "■"  # in pictures
 BABEL, COUNTS = "babel.dates.parse_date", "numbers and words, counted"
 
