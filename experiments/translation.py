@@ -270,10 +270,10 @@ class Translate:
 PRESETS = {
     "demo": Train(
         optimizer=OptimizerConfig(
-            learning_rate=2e-3, warmup_steps=200, total_steps=4000, clip_norm=20.0,
+            learning_rate=2e-3, warmup_steps=200, total_steps=5000, clip_norm=20.0,
             final_fraction=0.02,
         ),
-        loop=LoopConfig(evaluate_every=1000, checkpoint_every=1000, log_every=50),
+        loop=LoopConfig(evaluate_every=1250, checkpoint_every=1250, log_every=50),
     ),
     "multi30k": Train(
         run=RUN.with_name("translation_multi30k"),
