@@ -708,3 +708,35 @@ for _name, _read in (
     ),
 ):
     FIGURES[f"memory_probes.{_name}"] = _read
+
+
+# Activity recognition
+
+
+def _told(part: str, who: str, what: str) -> str:
+    report = record("activity_video/report.json")
+    networks = {name: one["parts"][part] for name, one in report["networks"].items()}
+    row = (networks | report["scores_without_networks"][part])[who]
+    return f"{row[f'{what}_accuracy']:.3f}"
+
+
+for _part in ("test", "new_kinds"):
+    for _name, _who in (
+        ("single", "single_frame"),
+        ("bag", "bag_of_frames"),
+        ("recurrent", "recurrent"),
+        ("conv_lstm", "conv_lstm"),
+        ("count", "how many frames the clip has"),
+        ("nearest_mean", "mean frame, nearest neighbour"),
+        ("nearest_ordered", "frames in order, nearest neighbour"),
+    ):
+        for _what in ("action", "direction"):
+            FIGURES[f"activity_video.{_part}_{_name}_{_what}"] = (
+                lambda part=_part, who=_who, what=_what: _told(part, who, what)
+            )
+
+for _name, _who in (("network", "recurrent network"), ("forest", "features, random forest")):
+    for _mark in ("accuracy", "recording_accuracy", "deviation"):
+        FIGURES[f"activity_sensors.{_name}_{_mark}"] = lambda who=_who, mark=_mark: (
+            f"{record('activity_sensors/report.json')['scores'][who][mark]:.3f}"
+        )

@@ -235,3 +235,33 @@ def memory_probes() -> str:
         f"of {len(report['networks'])} networks, solved {', '.join(told)}. {run_of(report)} "
         f"({_at('memory_probes')})."
     )
+
+
+@recorded
+def activity_recognition() -> str:
+    """Clips beside a bag of frames and nearest neighbours, a watch beside a forest."""
+    video, sensors = (record(f"activity_{name}/report.json") for name in ("video", "sensors"))
+    of_networks = {name: one["parts"]["test"] for name, one in video["networks"].items()}
+    of_others = video["scores_without_networks"]["test"]
+    rows = {
+        "an LSTM over frames": of_networks["recurrent"],
+        "a ConvLSTM": of_networks["conv_lstm"],
+        "a bag of frames": of_networks["bag_of_frames"],
+        "a single frame": of_networks["single_frame"],
+        "nearest neighbours of frames in order": of_others["frames in order, nearest neighbour"],
+    }
+    told = ", ".join(
+        f"{row['action_accuracy']:.3f} and {row['direction_accuracy']:.3f} by {name}"
+        for name, row in rows.items()
+    )
+    network, forest = (
+        sensors["scores"][name]["accuracy"]
+        for name in ("recurrent network", "features, random forest")
+    )
+    published = " and ".join(f"{score:.3f}" for score in sensors["published"].values())
+    return (
+        f"clips of actors never seen, what is done and which way: {told}; {run_of(video)} "
+        f"({_at('activity_video')}). A watch, windows of people never seen: accuracy "
+        f"{network:.3f}, against {forest:.3f} of a random forest of features, published "
+        f"{published}; {run_of(sensors)} ({_at('activity_sensors')})."
+    )

@@ -69,7 +69,7 @@ def draw_confusions(
     if not tables:
         raise ValueError("tables: got none, expected at least one")
     side = 1.8 + 0.55 * len(labels)
-    figure = Figure(figsize=(side * len(tables), side), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(side * len(tables), side + 0.4), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (title, counts) in zip(
         figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True

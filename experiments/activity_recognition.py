@@ -18,7 +18,14 @@ features that were thought out.
 
 Interrupted, the same command goes on from the last checkpoint.
 
-Recorded: nothing yet.
+Recorded: clips of actors never seen, what is done and which way: 0.759 and 0.846 by an LSTM over
+frames, 0.724 and 0.810 by a ConvLSTM, 0.732 and 0.500 by a bag of frames, 0.652 and 0.500 by a
+single frame, 0.823 and 0.893 by nearest neighbours of frames in order; `python -m
+experiments.activity_recognition train-video`, 2.3 minutes on 2 cores of AMD EPYC
+(docs/results/activity_video/report.md). A watch, windows of people never seen: accuracy 0.912,
+against 0.895 of a random forest of features, published 0.873 and 0.889; `python -m
+experiments.activity_recognition train-sensors`, 1.3 minutes on 2 cores of AMD EPYC
+(docs/results/activity_sensors/report.md).
 """
 
 import sys

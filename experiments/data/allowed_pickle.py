@@ -1,8 +1,8 @@
 """What is in a pickled NumPy array, without running anything in the pickle.
 
-A pickle is a program: it names functions, and loading calls them. Here the four names that an array
-is pickled with lead to stand-ins of ours, which note what they are given; every other name is
-refused. So neither a function of a library nor NumPy itself is ever called by a file.
+A pickle is a program: it names functions, and loading calls them. Here the names that an array is
+pickled with lead to stand-ins of ours, which note what they are given; every other name is refused.
+So neither a function of a library nor NumPy itself is ever called by a file.
 """
 
 import io
