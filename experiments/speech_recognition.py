@@ -121,7 +121,7 @@ class Latency:
     """
 
     template: Annotated[Train, tyro.conf.arg(name="")]
-    deadlines: tuple[float, ...] = (-0.15, 0.0, 0.15, 0.3)
+    deadlines: tuple[float, ...] = (-0.1, 0.05, 0.2)
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ class Train:
         optimizer: The algorithm, clipping, warm-up and decay.
         loop: What happens between steps.
         batch_size: B.
-        speeds: The recordings are learned from at each of these speeds.
+        speeds: The recordings are learned from at each of these speeds, alone and joined.
         deadline: Of spoken digits: seconds after the end of each by which it is to be written, and
             not more than `SLACK` before; None lets the network take its time.
         language_steps: Training steps of the character language model; 0 is none.
@@ -241,12 +241,14 @@ PRESETS["speakers"] = replace(
     preset="speakers",
     run=RUN.with_name("speech_recognition_speakers"),
     joining=replace(PRESETS["digits"].joining, count=1500),
-    optimizer=replace(PRESETS["digits"].optimizer, total_steps=400),
+    optimizer=replace(PRESETS["digits"].optimizer, total_steps=450),
+    speeds=(0.85, 1.0, 1.15),
 )
 PRESETS["latency"] = replace(
     PRESETS["speakers"],
     preset="latency",
     run=RUN.with_name("speech_recognition_latency"),
+    speeds=(1.0,),
     optimizer=replace(PRESETS["digits"].optimizer, total_steps=600),
 )
 
@@ -407,8 +409,8 @@ def held_out_sounds(
 def training_sounds(config: Train, recordings: Sequence[Recording]) -> Iterator[Heard]:
     """What is learned from: recordings at each speed, and joined; louder, softer, and in noise."""
     rng = np.random.default_rng([config.seed, 1])
-    rows = [[at_speed(one, speed)] for speed in config.speeds for one in recordings]
-    rows += joined(config, recordings, config.joining.count, 2, 2)
+    at_speeds = [at_speed(one, speed) for speed in config.speeds for one in recordings]
+    rows = [[one] for one in at_speeds] + joined(config, at_speeds, config.joining.count, 2, 2)
     for row in rows:
         yield join(
             row,
