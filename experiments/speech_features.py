@@ -217,23 +217,28 @@ class Utterances:
 
 
 def windows_of(
-    features: Features, spans: Sequence[tuple[float, float]], deadline: float, slack: float
+    features: Features,
+    spans: Sequence[tuple[float, float]],
+    deadline: float,
+    slack: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The steps at which what is said in each span may be written: shortly before a deadline.
+    """The steps at which what is said in each span may be written, the last one by a deadline.
 
     Args:
         features: What a step is.
         spans: Seconds at which each begins and ends.
         deadline: Seconds after the end; below 0 is before it.
-        slack: How many seconds before the deadline at most.
+        slack: How many seconds before the deadline at most; None is from the beginning on.
 
     Returns:
-        The first and the last step of each, `(Ty,)` int32; the last is known by the deadline, the
-        first not more than the slack before it. There is one step at least.
+        The first and the last step of each, `(Ty,)` int32; the last is known by the deadline. There
+        is one step at least.
     """
-    ends = np.asarray([end for _, end in spans]) + deadline
-    last = np.asarray([features.steps_within(end) - 1 for end in ends], np.int32)
-    first = np.asarray([features.steps_within(end - slack) for end in ends], np.int32)
+    begins, ends = np.asarray(spans).T
+    if slack is not None:
+        begins = ends + deadline - slack
+    first = np.asarray([features.steps_within(begin) for begin in begins], np.int32)
+    last = np.asarray([features.steps_within(end) - 1 for end in ends + deadline], np.int32)
     last = np.maximum(last, 0)
     return np.minimum(first, last), last
 

@@ -122,7 +122,8 @@ def name_of(row: Mapping[str, Any]) -> str:
 
 def latency_page(summary: Mapping[str, Any]) -> str:
     """What each model waits and errs, as a page."""
-    rows = []
+    slack, rows = summary["slack"], []
+    earliest = "its beginning" if slack is None else f"{1000 * slack:.0f} ms earlier"
     for row in summary["rows"]:
         waits = [
             "—" if row[name] is None else f"{1000 * row[name]:.0f}"
@@ -148,9 +149,9 @@ def latency_page(summary: Mapping[str, Any]) -> str:
             "",
             "The wait is from the end of a digit until it is known, in the strings written right; "
             "of both directions it is until the last digit ends. With “by” training counted only "
-            "what is written by then, from the end of a digit on, and at most "
-            f"{1000 * summary['slack']:.0f} ms before; without, the network says a digit when it "
-            "likes. Computing is that of streaming, in pieces of "
+            f"what is written by then, from the end of a digit on, and not before {earliest}; "
+            "without, the network says a digit when it likes. Computing is that of streaming, in "
+            "pieces of "
             "100 ms.",
             "",
             "![wait against error](latency.png)",

@@ -66,7 +66,6 @@ from experiments.speech_scores import METRIC, error_rates
 from experiments.speech_training import (
     PRESETS,
     RUN,
-    SLACK,
     Corpus,
     Outcome,
     Train,
@@ -392,7 +391,7 @@ def latency(config: Latency) -> dict[str, Any]:
             "digits": sum(map(len, said)),
             "joining": asdict(template.joining),
             "step_seconds": template.features.step_seconds,
-            "slack": SLACK,
+            "slack": template.slack,
             "rows": rows,
         }
         replace_text(run.path / "report.json", json.dumps(summary, indent=1, ensure_ascii=False))

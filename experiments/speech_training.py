@@ -52,8 +52,6 @@ from rnnjax.training.precision import PrecisionPolicy
 from rnnjax.training.run_folder import RunFolder, open_run_folder
 from rnnjax.training.step import TrainState, TrainStep, initial_train_state
 
-SLACK = 0.15
-"""Seconds before a deadline from which on a digit may be written."""
 MAY_DIFFER = ("beam_width",)  # when a run goes on: it is of its report
 RUN = Path("runs/speech_recognition")
 
@@ -153,8 +151,10 @@ class Train:
         loop: What happens between steps.
         batch_size: B.
         speeds: The recordings are learned from at each of these speeds, alone and joined.
-        deadline: Of spoken digits: seconds after the end of each by which it is to be written, and
-            not more than `SLACK` before; None lets the network take its time.
+        deadline: Of spoken digits: seconds after the end of each by which it is to be written; None
+            lets the network take its time.
+        slack: Seconds before its deadline from which on a digit may be written; None is from its
+            beginning on.
         language_steps: Training steps of the character language model; 0 is none.
         beam_width: K of the beam.
         seed: Of parameters, order, joining and noise.
@@ -174,6 +174,7 @@ class Train:
     batch_size: int = 16
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
     deadline: float | None = None
+    slack: float | None = 0.15
     language_steps: int = 800
     beam_width: int = 16
     seed: int = 0
@@ -300,6 +301,8 @@ def check(config: Train) -> None:
             f"deadline: got {config.deadline}, expected at least -1, and at most joining.tail, "
             f"{config.joining.tail}: what is heard after the last digit"
         )
+    if config.slack is not None and not config.slack > 0:
+        raise ValueError(f"slack: got {config.slack}, expected above 0 seconds")
     check_rate("model.dropout", config.model.dropout)
     if config.model.plan not in ("auto", *PLANS):
         known = ", ".join(["auto", *PLANS])
@@ -449,7 +452,7 @@ def prepare(config: Train, corpus: Corpus) -> Prepared:
         if config.deadline is None:
             windows = np.zeros_like(said), np.full_like(said, len(of_one))
         else:
-            windows = windows_of(config.features, of_text, config.deadline, SLACK)
+            windows = windows_of(config.features, of_text, config.deadline, config.slack)
         first.append(windows[0])
         last.append(windows[1])
     examples = Utterances(frames, labels, first, last)

@@ -75,6 +75,11 @@ def test_a_digit_may_be_written_by_its_deadline_and_shortly_before():
             known = features.known_at(np.arange(first[n] - 1, last[n] + 2))
             assert known[-2] <= end + deadline + 1e-9 < known[-1]
             assert known[0] <= end + deadline - 0.15 + 1e-9 < known[1]
+        first, same = windows_of(features, spans, deadline)
+        np.testing.assert_array_equal(same, last)
+        for n, (begin, _) in enumerate(spans):
+            assert features.known_at(first[n]) > begin
+            assert n == 0 or features.known_at(first[n] - 1) <= begin
     first, last = windows_of(features, [(0.0, 0.1), (0.5, 0.9)], -0.4, 0.01)
     assert first[0] == last[0] == 0  # one step at least
     assert first[1] == last[1]
