@@ -740,3 +740,45 @@ for _name, _who in (("network", "recurrent network"), ("forest", "features, rand
         FIGURES[f"activity_sensors.{_name}_{_mark}"] = lambda who=_who, mark=_mark: (
             f"{record('activity_sensors/report.json')['scores'][who][mark]:.3f}"
         )
+
+
+# Music
+
+
+def _music(path: str) -> dict[str, Any]:
+    return record(f"music_{path}/report.json")
+
+
+for _path, _split, _metric in (
+    ("chorales", "test", "bits_per_token"),
+    ("tunes", "test", "bits_per_token"),
+    ("jsb_chorales", "validation", "nats_per_frame"),
+    ("jsb_chorales_mixture", "validation", "nats_per_frame"),
+    ("nottingham", "validation", "nats_per_frame"),
+):
+    _digits = 2 if _split == "validation" else 3
+    FIGURES[f"music_{_path}.score"] = (
+        lambda path=_path, split=_split, metric=_metric, digits=_digits: (
+            f"{_music(path)[split][metric]:.{digits}f}"
+        )
+    )
+    FIGURES[f"music_{_path}.best_other"] = lambda path=_path, split=_split, digits=_digits: (
+        f"{min(_music(path)['baselines'][split].values()):.{digits}f}"
+    )
+
+for _path in ("chorales", "tunes"):
+    for _whose, _key in (
+        ("model", "this model"),
+        ("n_gram", "order 6, modified Kneser–Ney"),
+        ("held_out", "held-out pieces"),
+    ):
+        for _counted in ("valid_bars", "in_key", "ends_on_tonic", "longest_share"):
+            FIGURES[f"music_{_path}.{_whose}_{_counted}"] = (
+                lambda path=_path, key=_key, share=_counted: (
+                    f"{100 * _music(path)['counts'][key][share]:.0f}"
+                )
+            )
+        for _run in ("median_run", "longest_run"):
+            FIGURES[f"music_{_path}.{_whose}_{_run}"] = lambda path=_path, key=_key, run=_run: (
+                f"{_music(path)['counts'][key][run]:.0f}"
+            )

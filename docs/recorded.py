@@ -265,3 +265,27 @@ def activity_recognition() -> str:
         f"{network:.3f}, against {forest:.3f} of a random forest of features, published "
         f"{published}; {run_of(sensors)} ({_at('activity_sensors')})."
     )
+
+
+@recorded
+def music_generation() -> str:
+    """Chorales and tunes beside n-grams; piano rolls beside what is published."""
+    found = []
+    for path in ("music_chorales", "music_tunes"):
+        report = record(f"{path}/report.json")
+        baselines = report["baselines"]["test"]
+        best = min(baselines, key=lambda name: baselines[name])
+        found.append(
+            f"{report['corpus']}: {report['test']['bits_per_token']:.3f} bits per token of test "
+            f"pieces, against {baselines[best]:.3f} of {best}; {run_of(report)} ({_at(path)})."
+        )
+    for path in ("music_jsb_chorales", "music_jsb_chorales_mixture", "music_nottingham"):
+        report = record(f"{path}/report.json")
+        baselines = report["baselines"]["validation"]
+        best = min(baselines, key=lambda name: baselines[name])
+        found.append(
+            f"{report['corpus']}: {report['validation']['nats_per_frame']:.2f} nats per frame of "
+            f"the validation part, against {baselines[best]:.2f} of an {best}; {run_of(report)} "
+            f"({_at(path)})."
+        )
+    return " ".join(found)
