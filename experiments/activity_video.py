@@ -746,6 +746,8 @@ def classify(config: ClassifyClip) -> list[np.ndarray]:
         print(f"{path}: {listed}")
         if count == 1 or steps == 1:
             print("    one frame: which way it is shown cannot be told")
+        elif not trained.classes.has_direction[likeliest[0]]:
+            print(f"    {trained.actions[likeliest[0]]} looks the same backwards")
         else:
             backwards = float(backwards_probability(trained.classes, probabilities))
             way = "backwards" if backwards > 0.5 else "forwards"
