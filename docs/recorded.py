@@ -289,3 +289,32 @@ def music_generation() -> str:
             f"({_at(path)})."
         )
     return " ".join(found)
+
+
+@recorded
+def agreement() -> str:
+    """The distance at which each network breaks."""
+    report = record("agreement/report.json")
+    breaks = {name: network["breaks_at"] for name, network in report["networks"].items()}
+    for name, accuracies in report["baselines"].items():
+        wrong = (k for k, accuracy in accuracies.items() if accuracy < report["breaks_below"])
+        breaks[name] = min(map(int, wrong))
+    told = ", ".join(f"{name} {place or 'nowhere'}" for name, place in breaks.items())
+    return (
+        f"the distance at which fewer than {report['breaks_below']:.0%} of the verbs are right, "
+        f"learned at that distance alone: {told}. "
+        f"{run_of(report)} ({_at('agreement')})."
+    )
+
+
+@recorded
+def exploding_gradients() -> str:
+    """The share of runs that diverge from the largest weights."""
+    report = record("exploding_gradients/report.json")
+    told = ", ".join(
+        f"{method} {outcomes['diverged'][-1]:.0%}" for method, outcomes in report["methods"].items()
+    )
+    return (
+        f"runs that diverged from a spectral radius of {report['radii'][-1]:g}: {told}. "
+        f"{run_of(report)} ({_at('exploding_gradients')})."
+    )

@@ -17,7 +17,10 @@ Sentences are generated (`experiments.data.agreement_sentences`): nouns in betwe
 as they help, so that there is no short cut. Each network and distance is a point of its own in the
 run folder: a run that was killed goes on, by the same command, at the point it was at.
 
-A recorded run with its scores is in docs/results/agreement/report.md.
+Recorded: the distance at which fewer than 75% of the verbs are right, learned at that distance
+alone: elman 80, elman_glorot 80, minimal_gru 120, gru 40, lstm 80, gru_chrono 200, lstm_chrono 200,
+always was 1, number of the last noun 5, n-grams of up to 5 words 5. `python -m
+experiments.agreement --preset demo`, on 2 cores of AMD EPYC (docs/results/agreement/report.md).
 """
 
 import json

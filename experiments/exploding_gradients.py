@@ -14,7 +14,9 @@ network of one unit, and along a line through the parameters of the networks tra
 nothing, ln 2 nats a bit; "learned" of one that ends below a tenth of that. What counts is the mean
 loss of the last tenth of the steps.
 
-A recorded run is in docs/results/exploding_gradients/report.md.
+Recorded: runs that diverged from a spectral radius of 3: no clipping 88%, by norm 0%, by value 0%.
+`python -m experiments.exploding_gradients --preset demo`, on 2 cores of AMD EPYC
+(docs/results/exploding_gradients/report.md).
 """
 
 import json
