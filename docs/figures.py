@@ -756,13 +756,13 @@ for _path, _split, _metric in (
     ("jsb_chorales_mixture", "validation", "nats_per_frame"),
     ("nottingham", "validation", "nats_per_frame"),
 ):
-    _digits = 2 if _split == "validation" else 3
+    _places = 2 if _split == "validation" else 3
     FIGURES[f"music_{_path}.score"] = (
-        lambda path=_path, split=_split, metric=_metric, digits=_digits: (
+        lambda path=_path, split=_split, metric=_metric, digits=_places: (
             f"{_music(path)[split][metric]:.{digits}f}"
         )
     )
-    FIGURES[f"music_{_path}.best_other"] = lambda path=_path, split=_split, digits=_digits: (
+    FIGURES[f"music_{_path}.best_other"] = lambda path=_path, split=_split, digits=_places: (
         f"{min(_music(path)['baselines'][split].values()):.{digits}f}"
     )
 
@@ -782,3 +782,58 @@ for _path in ("chorales", "tunes"):
             FIGURES[f"music_{_path}.{_whose}_{_run}"] = lambda path=_path, key=_key, run=_run: (
                 f"{_music(path)['counts'][key][run]:.0f}"
             )
+
+
+# Speech recognition
+
+
+def _speech(path: str) -> dict[str, Any]:
+    return record(f"speech_recognition_{path}/report.json")
+
+
+for _name, _whose in (
+    ("greedy", "this model, the likeliest path"),
+    ("beam", "this model, beam of prefixes"),
+    ("with_language_model", "this model, beam and character language model"),
+    ("template", "nearest template, time warped"),
+):
+    for _rate, _short in (("character_error_rate", "cer"), ("word_error_rate", "wer")):
+        FIGURES[f"speech_recognition.prompts_{_name}_{_short}"] = lambda whose=_whose, rate=_rate: (
+            f"{100 * _speech('prompts')['scores']['alone'][whose][rate]:.1f}"
+        )
+    if _name != "with_language_model":
+        FIGURES[f"speech_recognition.digits_{_name}"] = lambda whose=_whose: (
+            f"{100 * (1 - _speech('digits')['scores']['alone'][whose]['wrong']):.1f}"
+        )
+        FIGURES[f"speech_recognition.strings_{_name}"] = lambda whose=_whose: (
+            f"{100 * _speech('digits')['scores']['joined'][whose]['character_error_rate']:.1f}"
+        )
+
+
+@figure("speech_recognition.digits_logistic")
+def _() -> str:
+    value = _speech("digits")["one_of_all"]["logistic regression of pooled cepstra"]
+    return f"{100 * value:.1f}"
+
+
+for _name, _key in (
+    ("alone", "alone"),
+    ("logistic", "logistic regression of pooled cepstra"),
+    ("template", "nearest template, time warped"),
+):
+    for _what, _of in (("mean", lambda values: sum(values) / len(values)), ("worst", min)):
+        FIGURES[f"speech_recognition.unseen_{_name}_{_what}"] = lambda key=_key, of=_of: (
+            f"{100 * of([row[key] for row in _speech('speakers')['rows']]):.1f}"
+        )
+
+
+for _key in ("character_error_rate", "delay"):
+    for _name, _row in (("both", 0), ("one", 1), ("first", 2), ("last", -1)):
+        FIGURES[f"speech_recognition.latency_{_name}_{_key}"] = lambda key=_key, row=_row: (
+            _of_latency(key, row)
+        )
+
+
+def _of_latency(key: str, row: int) -> str:
+    value = _speech("latency")["rows"][row][key]
+    return f"{1000 * abs(value):.0f}" if key == "delay" else f"{100 * value:.1f}"
