@@ -318,3 +318,24 @@ def exploding_gradients() -> str:
         f"runs that diverged from a spectral radius of {report['radii'][-1]:g}: {told}. "
         f"{run_of(report)} ({_at('exploding_gradients')})."
     )
+
+
+@recorded
+def dna() -> str:
+    """Splice junctions, a genome and promoters."""
+    splice, genome, promoters = (
+        record(f"dna_{task}/report.json") for task in ("splice", "genome", "promoters")
+    )
+    linear = splice["baselines"]["test"]["base at each position, logistic regression"]
+    chain = genome["scores"]["hexamers along a chain of hidden states"]["accuracy"]
+    one = genome["scores"]["the same in one direction"]["accuracy"]
+    finder = genome["scores"]["GLIMMER 3"]["accuracy"]
+    return (
+        f"{splice['test']['accuracy']:.1%} of {splice['sequences']['test']} splice junctions, a "
+        f"linear model of positions {linear:.1%}, published 96.2% (duplicates kept), by "
+        f"{run_of(splice)}. {genome['test']['accuracy']:.1%} of {genome['bases']['test']:,} bases "
+        f"of a genome, {one:.1%} in one direction, a hidden Markov model {chain:.1%}, GLIMMER 3 "
+        f"{finder:.1%}, by {run_of(genome)}. {promoters['test']['errors']} errors of "
+        f"{promoters['sequences']} promoters, published 4 (KBANN) to 19 (ID3), by "
+        f"{run_of(promoters)}. Records: docs/results/dna_splice, dna_genome and dna_promoters."
+    )

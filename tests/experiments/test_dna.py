@@ -110,6 +110,7 @@ def test_a_run_learns_finds_the_junctions_and_leaves_its_record(splice_run):
         assert (splice_run / picture).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_finished_run_is_reported_again_not_trained_again(splice_run, junctions, capsys):
     before = (splice_run / "metrics.jsonl").read_text()
     experiment.main(
