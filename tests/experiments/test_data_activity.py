@@ -285,14 +285,15 @@ def test_the_sheet_and_its_patches_are_read():
         sprite_clips.parse_animations("frame=0,0,1")
 
 
-def test_what_an_actor_does_is_drawn_to_one_scale_about_its_anchor():
+def test_what_an_actor_does_is_drawn_to_one_scale_about_its_anchor(monkeypatch):
+    size = 24
+    monkeypatch.setattr(sprite_clips, "SIZE", size)
     sheet = Image.new("RGBA", (10, 2), (200, 100, 0, 255))
     _, animations = sprite_clips.parse_animations(TEXT)
     clips = list(sprite_clips.render({"body": sprite_clips.Layer(sheet, animations)}, "dot"))
     assert [(clip.action, clip.name) for clip in clips] == [
         ("run", "dot/run/0"), ("die", "dot/critdie/0")
     ]  # fmt: skip
-    size = sprite_clips.SIZE
     small, wide = (decode_clip(clips[1].frames, size, "dot")[t] != GROUND for t in (0, 1))
     # All that is drawn is 6 wide and 2 high, in the middle of a square of 6.
     assert wide.any(-1).sum() == size * size // 3
