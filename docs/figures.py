@@ -600,6 +600,59 @@ def _without_sequence(report: dict[str, Any], name: str) -> str:
     return f"{report['baselines'][name]['accuracy']:.3f}"
 
 
+def _digits_compared(place: str, *, permuted: bool, **wanted: object) -> list[float]:
+    """Accuracies of the points of a group that are as wanted."""
+    points = record("sequential_digits_compared/report.json")["points"]
+    wanted |= {"place": place, "permuted": permuted}
+    return [
+        point["test"]["accuracy"]
+        for point in points
+        if all(point["point"][name] == value for name, value in wanted.items())
+    ]
+
+
+for _place, _word in (("short", "rows"), ("long", "pixels")):
+    for _permuted, _order in ((False, "in_order"), (True, "permuted")):
+        for _end, _choose in (("best", max), ("worst", min)):
+            FIGURES[f"sequential_digits_compared.{_word}_{_order}_{_end}"] = (
+                lambda place=_place, permuted=_permuted, choose=_choose: (
+                    f"{choose(_digits_compared(place, permuted=permuted, seed=0)):.3f}"
+                )
+            )
+for _name in ("lstm", "gru", "lru", "min_gru"):
+    for _permuted, _order in ((False, "in_order"), (True, "permuted")):
+        FIGURES[f"sequential_digits_compared.{_name}_{_order}"] = (
+            lambda name=_name, permuted=_permuted: (
+                f"{_digits_compared('long', permuted=permuted, recurrence=name)[0]:.3f}"
+            )
+        )
+for _place in ("short", "long"):
+    FIGURES[f"sequential_digits_compared.{_place}_steps"] = lambda place=_place: str(
+        record("sequential_digits_compared/report.json")["config"][place]["training_steps"]
+    )
+
+
+@figure("sequential_digits_compared.recurrences")
+def _() -> str:
+    return str(len(_digits_compared("short", permuted=False, seed=0)))
+
+
+@figure("sequential_digits_compared.gated_permuted_best")
+def _() -> str:
+    """The best pixel by pixel, permuted, but for the LRU."""
+    names = ("lstm", "gru", "min_gru")
+    found = (_digits_compared("long", permuted=True, recurrence=name)[0] for name in names)
+    return f"{max(found):.3f}"
+
+
+@figure("sequential_digits_compared.between_seeds")
+def _() -> str:
+    """By how much the seeds of the repeated recurrence differ, in order."""
+    repeated = record("sequential_digits_compared/report.json")["config"]["repeated"]
+    found = _digits_compared("short", permuted=False, recurrence=repeated)
+    return f"{max(found) - min(found):.3f}"
+
+
 # Depth and direction
 
 
@@ -827,79 +880,29 @@ for _name, _key in (
         )
 
 
-for _key in ("character_error_rate", "delay"):
-    for _name, _row in (("both", 0), ("one", 1), ("first", 2), ("last", -1)):
-        FIGURES[f"speech_recognition.latency_{_name}_{_key}"] = lambda key=_key, row=_row: (
-            _of_latency(key, row)
-        )
+def _latency(bidirectional: bool, deadline: float | None) -> dict[str, Any]:
+    for row in _speech("latency")["rows"]:
+        if (row["bidirectional"], row["deadline"]) == (bidirectional, deadline):
+            return row
+    raise KeyError(deadline)
 
 
-def _of_latency(key: str, row: int) -> str:
-    value = _speech("latency")["rows"][row][key]
-    return f"{1000 * abs(value):.0f}" if key == "delay" else f"{100 * value:.1f}"
+FIGURES["speech_recognition.both_directions"] = lambda: (
+    f"{100 * _latency(True, None)['character_error_rate']:.1f}"
+)
+FIGURES["speech_recognition.both_directions_wait"] = lambda: (
+    f"{1000 * _latency(True, None)['delay']:,.0f}"
+)
+FIGURES["speech_recognition.one_direction"] = lambda: (
+    f"{100 * _latency(False, None)['character_error_rate']:.1f}"
+)
 
 
-# DNA
+def _best_in_time() -> dict[str, Any]:
+    rows = [row for row in _speech("latency")["rows"] if row["deadline"] is not None]
+    return min(rows, key=lambda row: row["character_error_rate"])
 
 
-def _dna(task: str, whose: str | None) -> dict[str, Any]:
-    """The scores of one in the table of a task; of the network itself if nobody else is named."""
-    report = record(f"dna_{task}/report.json")
-    if whose is None:
-        return report["test"]
-    if task == "genome":
-        return report["scores"][whose]
-    if whose == "the same in one direction":
-        return report["one_direction"]
-    return report["baseline_scores"]["test"][whose]
-
-
-for _name, _whose in (
-    ("accuracy", None),
-    ("one_direction", "the same in one direction"),
-    ("positions", "base at each position, logistic regression"),
-    ("kmers", "k-mers, logistic regression"),
-    ("majority", "the most frequent class"),
-):
-    FIGURES[f"dna_splice.{_name}"] = lambda whose=_whose: (
-        f"{100 * _dna('splice', whose)['accuracy']:.1f}"
-    )
-for _name in ("train", "test"):
-    FIGURES[f"dna_splice.{_name}"] = lambda name=_name: (
-        f"{record('dna_splice/report.json')['sequences'][name]:,}"
-    )
-for _name, _whose in (
-    ("accuracy", None),
-    ("one_direction", "the same in one direction"),
-    ("hexamers", "hexamers of a window"),
-    ("hidden_markov", "hexamers along a chain of hidden states"),
-    ("glimmer", "GLIMMER 3"),
-):
-    FIGURES[f"dna_genome.{_name}"] = lambda whose=_whose: (
-        f"{100 * _dna('genome', whose)['accuracy']:.1f}"
-    )
-for _name, _whose in (("both", "this network"), ("one", "the same in one direction")):
-    for _place, _bin in (("after", 0), ("beyond", -1)):
-
-        def _after_changes(whose: str = _whose, place: int = _bin) -> str:
-            shares = record("dna_genome/report.json")["after_changes"][whose]
-            return f"{100 * list(shares.values())[place]:.1f}"
-
-        FIGURES[f"dna_genome.{_name}_{_place}"] = _after_changes
-
-
-@figure("dna_promoters.errors")
-def _() -> str:
-    return str(record("dna_promoters/report.json")["test"]["errors"])
-
-
-for _name, _whose in (
-    ("positions", "base at each position, logistic regression"),
-    ("kmers", "k-mers, logistic regression"),
-):
-
-    def _promoter_errors(whose: str = _whose) -> str:
-        report = record("dna_promoters/report.json")
-        return str(round((1 - report["baselines"]["test"][whose]) * report["sequences"]))
-
-    FIGURES[f"dna_promoters.{_name}"] = _promoter_errors
+FIGURES["speech_recognition.best_in_time"] = lambda: (
+    f"{100 * _best_in_time()['character_error_rate']:.1f}"
+)

@@ -191,9 +191,18 @@ def sequential_digits() -> str:
     report = record("sequential_digits/report.json")
     baselines = {name: of["accuracy"] for name, of in report["baselines"].items()}
     others = ", ".join(f"{accuracy:.3f} of {name}" for name, accuracy in baselines.items())
+    compared = record("sequential_digits_compared/report.json")
+    scores = {"rows": [0.0], "pixels": [0.0]}
+    for point in compared["points"]:
+        if not point["point"]["permuted"]:
+            scores[point["step"]].append(point["test"]["accuracy"])
     return (
         f"accuracy {report['test']['accuracy']:.3f} of {report['test']['count']:,} test digits "
-        f"pixel by pixel, against {others}; {run_of(report)} ({_at('sequential_digits')})."
+        f"pixel by pixel, against {others}; {run_of(report)} ({_at('sequential_digits')}). "
+        f"`compare`: at best {max(scores['rows']):.3f} row by row and {max(scores['pixels']):.3f} "
+        f"pixel by pixel, of networks trained for {compared['config']['short']['training_steps']} "
+        f"and {compared['config']['long']['training_steps']} steps; {run_of(compared)} "
+        f"({_at('sequential_digits_compared')})."
     )
 
 

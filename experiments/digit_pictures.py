@@ -95,16 +95,17 @@ def draw_accuracies(png_path: Path, summary: Mapping[str, Any]) -> None:
     groups = {place: of_first_seed(summary, place) for place in ("short", "long")}
     groups = {place: networks for place, networks in groups.items() if networks}
     most = max(map(len, groups.values()))
-    with picture(png_path, 1, len(groups), width=11, height=2.2 + 0.28 * most) as panels:
+    with picture(png_path, 1, len(groups), width=12, height=2.2 + 0.28 * most) as panels:
         for axes, (place, networks) in zip(panels[0], groups.items(), strict=True):
             ranked = sorted(networks, key=lambda name: networks[name][False]["test"]["accuracy"])
+            apart = 0.12 * len(ranked) / most  # as far in every panel
             for permuted, marker, color in ((False, "o", COLORS[0]), (True, "D", COLORS[1])):
                 scores = [networks[name][permuted]["test"] for name in ranked]
                 values = np.asarray([score["accuracy"] for score in scores])
                 ends = np.asarray([score["interval"] for score in scores]).T
                 axes.errorbar(
                     values,
-                    np.arange(len(ranked)) + (0.12 if permuted else -0.12),
+                    np.arange(len(ranked)) + (apart if permuted else -apart),
                     xerr=np.maximum(0, np.abs(ends - values)),
                     fmt=marker,
                     color=color,
@@ -121,7 +122,9 @@ def draw_accuracies(png_path: Path, summary: Mapping[str, Any]) -> None:
             axes.set_ylim(-0.7, len(ranked) - 0.3)
             axes.set_title(reading_in_words(summary["config"][place]["step"]), fontsize=11)
             axes.set_xlabel("Test digits told right (share)")
-        panels[0, 0].legend(frameon=False, fontsize=8, loc="lower left")
+        panels[0, -1].legend(
+            frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5)
+        )
 
 
 def draw_curves(png_path: Path, summary: Mapping[str, Any]) -> None:
