@@ -87,7 +87,7 @@ from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig
 from rnnjax.training.run_folder import RunFolder, open_run_folder, read_config
 
-WEIGHTS, BONUSES = (0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0, 1.5, 2.0)
+WEIGHTS, BONUSES = (0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0)
 """What is tried for α and β of the beam, on what also chooses the checkpoint."""
 LANGUAGE_STREAMS = 8
 """Streams that the transcripts are laid out in for the language model."""

@@ -150,7 +150,7 @@ class Train:
         optimizer: The algorithm, clipping, warm-up and decay.
         loop: What happens between steps.
         batch_size: B.
-        speeds: The recordings are learned from at each of these speeds, alone and joined.
+        speeds: The recordings are learned from at each of these speeds; joined ones as they are.
         deadline: Of spoken digits: seconds after the end of each by which it is to be written; None
             lets the network take its time.
         slack: Seconds before its deadline from which on a digit may be written; None is from its
@@ -183,9 +183,9 @@ class Train:
 PRESETS = {
     "demo": Train(
         optimizer=OptimizerConfig(
-            learning_rate=4e-3, warmup_steps=50, total_steps=2600, clip_norm=50.0
+            learning_rate=4e-3, warmup_steps=50, total_steps=1200, clip_norm=50.0
         ),
-        loop=LoopConfig(evaluate_every=260, checkpoint_every=520, log_every=20),
+        loop=LoopConfig(evaluate_every=200, checkpoint_every=400, log_every=20),
     ),
     "digits": Train(
         run=RUN.with_name("speech_recognition_digits"),
@@ -412,8 +412,8 @@ def held_out_sounds(
 def training_sounds(config: Train, recordings: Sequence[Recording]) -> Iterator[Heard]:
     """What is learned from: recordings at each speed, and joined; louder, softer, and in noise."""
     rng = np.random.default_rng([config.seed, 1])
-    at_speeds = [at_speed(one, speed) for speed in config.speeds for one in recordings]
-    rows = [[one] for one in at_speeds] + joined(config, at_speeds, config.joining.count, 2, 2)
+    rows = [[at_speed(one, speed)] for speed in config.speeds for one in recordings]
+    rows += joined(config, recordings, config.joining.count, 2, 2)
     for row in rows:
         yield join(
             row,
