@@ -348,3 +348,46 @@ def dna() -> str:
         f"{promoters['sequences']} promoters, published 4 (KBANN) to 19 (ID3), by "
         f"{run_of(promoters)}. Records: docs/results/dna_splice, dna_genome and dna_promoters."
     )
+
+
+@recorded
+def speech_recognition() -> str:
+    """Prompts and digits beside the nearest template; the price of one direction; new speakers."""
+    prompts = record("speech_recognition_prompts/report.json")
+    rates = {
+        name: f"{100 * of_one['character_error_rate']:.1f} %"
+        for name, of_one in prompts["scores"]["alone"].items()
+    }
+    plain, with_model, nearest = (
+        rates[name]
+        for name in (
+            "this model, beam of prefixes",
+            "this model, beam and character language model",
+            "nearest template, time warped",
+        )
+    )
+    digits = record("speech_recognition_digits/report.json")
+    alone, joined = digits["scores"]["alone"], digits["scores"]["joined"]
+    right = {name: f"{100 * (1 - of_one['wrong']):.1f} %" for name, of_one in alone.items()}
+    latency = record("speech_recognition_latency/report.json")
+    waits = []
+    for row in latency["rows"]:
+        side = "both directions" if row["bidirectional"] else "one direction"
+        by = "" if row["deadline"] is None else f" by {1000 * row['deadline']:+.0f} ms"
+        wait = "no string right" if row["delay"] is None else f"{1000 * row['delay']:+.0f} ms"
+        waits.append(f"{side}{by}: {100 * row['character_error_rate']:.1f} %, {wait}")
+    speakers = record("speech_recognition_speakers/report.json")
+    unseen = [100 * row["alone"] for row in speakers["rows"]]
+    return (
+        f"telephone prompts: a character error rate of {with_model} with the language model and "
+        f"{plain} without, against {nearest} of the nearest template; {run_of(prompts)} "
+        f"({_at('speech_recognition_prompts')}). Spoken digits: "
+        f"{right['this model, beam of prefixes']} of the {digits['split']} part written right, "
+        f"against {right['nearest template, time warped']} of the nearest template, and in strings "
+        f"{100 * joined['this model, beam of prefixes']['character_error_rate']:.1f} % of digits "
+        f"wrong; {run_of(digits)} ({_at('speech_recognition_digits')}). Digits of strings wrong, "
+        f"and the mean wait from the end of a digit on: {'; '.join(waits)}; {run_of(latency)} "
+        f"({_at('speech_recognition_latency')}). Speakers never heard: "
+        f"{sum(unseen) / len(unseen):.1f} % right in the mean, {min(unseen):.1f} % of the hardest; "
+        f"{run_of(speakers)} ({_at('speech_recognition_speakers')})."
+    )
