@@ -69,6 +69,12 @@ def check(config: Train) -> None:
     """
     for name in ("batch_size", "window", "samples"):
         check_size(name, getattr(config, name))
+    if not 0 <= config.transpose <= 12:
+        raise ValueError(f"transpose: got {config.transpose}, expected 0 … 12")
+    if config.transpose and config.data.corpus != "piano_rolls":
+        raise ValueError(
+            f"transpose: got {config.transpose} with corpus={config.data.corpus!r}, expected 0"
+        )
     check_sampling(config.temperature, None, None, None)
     check_rate("dropout", config.model.dropout)
     check_rate("input_dropout", config.model.input_dropout)

@@ -71,6 +71,9 @@ class Train:
         loop: What happens between steps.
         batch_size: B, rows of pieces read side by side.
         window: T, steps of a window of truncated BPTT.
+        transpose: Keys, up or down, by which piano rolls are moved at most while training: in each
+            epoch half of the rows, each by its own number. 0 moves none. Written music has a key
+            of its own.
         seed: Of parameters, of the order of pieces and of the samples.
         split: The part that the report is on.
         samples: Pieces made up for the report.
@@ -87,6 +90,7 @@ class Train:
     )
     batch_size: int = 16
     window: int = 128
+    transpose: int = 0
     seed: int = 0
     split: Literal["validation", "test"] = "test"
     samples: int = 20

@@ -17,7 +17,13 @@ from experiments.music.config import Generate, Train
 from experiments.music.events import Sounding
 from experiments.music.files import piano_roll_bytes, write_piece
 from experiments.music.task import Task, make_nats_of, params_to_use
-from experiments.music.windows import Steps, Window, training_windows, whole_windows
+from experiments.music.windows import (
+    Steps,
+    Window,
+    training_windows,
+    transposed,
+    whole_windows,
+)
 from experiments.trained_run import made_by
 from rnnjax.models.frame_model import (
     FrameBatch,
@@ -134,6 +140,8 @@ def frames_task(config: Train) -> Task:
     model = model_config(config)
     train = as_steps(rolls.parts["train"])
     batches = training_windows(train, config.batch_size, config.window, config.seed)
+    if config.transpose:
+        batches = transposed(batches, config.transpose, config.seed)
     selection = whole_windows(as_steps(rolls.parts["selection"]), config.batch_size, config.window)
     loss_function = partial(
         frame_model_loss,

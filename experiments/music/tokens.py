@@ -376,7 +376,7 @@ def text_of(corpus: str, piece: Written) -> str:
 
 
 def write_roll(path: Path, corpus: str, pieces: Sequence[tuple[str, Written]]) -> None:
-    """A picture of pieces, each with its title; vertical lines are bar lines of 4/4."""
+    """A picture of pieces, each with its title; there is a line every four quarter notes."""
     drawn = [(title, HEARD[corpus](*piece).notes, 4.0) for title, piece in pieces]
     replace_bytes(path, piano_roll_bytes(drawn))
 

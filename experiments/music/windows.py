@@ -66,6 +66,32 @@ def training_windows(steps: Steps, batch_size: int, window: int, seed: int) -> B
     return Batches(per_epoch, make)
 
 
+def transposed(batches: Batches, keys: int, seed: int) -> Batches:
+    """Windows of piano rolls `(T, B, I)`, in each epoch half of the rows moved by up to `keys`.
+
+    A row is moved by one number for a whole epoch, so that it stays one piece of music. Keys at the
+    ends are taken to be silent: what is moved past one end comes in at the other.
+
+    Args:
+        batches: of `training_windows`.
+        keys: the most, up or down; 0 moves none.
+        seed: of the draws.
+    """
+
+    def make(epoch: int, index: int) -> Window:
+        window = batches.make(epoch, index)
+        rng = shuffler(seed, epoch)
+        rows = window.inputs.shape[1]
+        moves = rng.integers(-keys, keys, rows, endpoint=True) * (rng.random(rows) < 0.5)
+        inputs, targets = (
+            np.stack([np.roll(part[:, row], moves[row], axis=-1) for row in range(rows)], axis=1)
+            for part in (window.inputs, window.targets)
+        )
+        return window._replace(inputs=inputs, targets=targets)
+
+    return Batches(batches.per_epoch, make)
+
+
 def whole_windows(steps: Steps, batch_size: int, window: int) -> list[Window]:
     """All steps once, each piece whole in one of B rows, in windows of T steps in order.
 

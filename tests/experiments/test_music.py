@@ -227,6 +227,35 @@ def test_an_epoch_of_training_has_each_step_once_and_each_epoch_another_order(st
     np.testing.assert_array_equal(batches(0).inputs, batches.make(0, 0).inputs)
 
 
+def test_rows_are_transposed_by_one_number_for_an_epoch():
+    rng = np.random.default_rng(0)
+    rolls = np.zeros((40, 88), np.uint8)
+    rolls[:, 20:60] = rng.random((40, 40)) < 0.2
+    plain = windows.training_windows(
+        windows.Steps(rolls, rolls[::-1].copy(), np.asarray([25, 15])), 20, 1, seed=0
+    )
+    moved = windows.transposed(plain, 2, seed=0)
+    found = set()
+    for row in range(20):
+        parts = [(plain(step), moved(step)) for step in range(plain.per_epoch)]
+        fits = [
+            shift
+            for shift in range(-2, 3)
+            if all(
+                np.array_equal(
+                    np.roll(getattr(a, name)[:, row], shift, -1), getattr(b, name)[:, row]
+                )
+                for a, b in parts
+                for name in ("inputs", "targets")
+            )
+        ]
+        assert len(fits) == 1
+        found |= set(fits)
+    assert 0 in found
+    assert len(found) > 2
+    np.testing.assert_array_equal(moved(0).weights, plain(0).weights)
+
+
 def test_whole_windows_cut_no_piece(steps):
     parts = windows.whole_windows(steps, 3, 4)
     inputs, targets, resets, weights = (

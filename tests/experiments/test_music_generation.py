@@ -197,6 +197,11 @@ def test_a_key_that_sounds_on_is_one_note():
         (["train", "--data.source=path", "--run={tmp}"], "error: path: got None with source="),
         (["train", *FLAGS, "--data.path={tmp}", "--run={tmp}"], "error: path: got "),
         (["train", "--model.dropout=1", "--run={tmp}"], "error: dropout: got 1.0, expected 0 ≤"),
+        (["train", "--transpose=13", "--run={tmp}"], "error: transpose: got 13, expected 0 … 12"),
+        (
+            ["train", "--transpose=2", "--run={tmp}"],
+            "error: transpose: got 2 with corpus='chorales'",
+        ),
         (["train", "--window=0", "--run={tmp}"], "error: window: got 0, expected an integer"),
         (["train", "--model.plan=fast", "--run={tmp}"], "error: plan: got 'fast', expected one"),
         (
