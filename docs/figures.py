@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean, geometric_mean
@@ -906,3 +906,64 @@ def _best_in_time() -> dict[str, Any]:
 FIGURES["speech_recognition.best_in_time"] = lambda: (
     f"{100 * _best_in_time()['character_error_rate']:.1f}"
 )
+
+
+# Translation
+
+
+def _of_translation(attended: bool, decoding: str = "greedy") -> dict[str, Any]:
+    """Scores of the network without attention, or of the last with it that was compared."""
+    variants = record("translation/report.json")["variants"]
+    name = list(variants)[-1] if attended else "without attention"
+    found = variants[name]["decodings"]
+    return next(scores for name, scores in found.items() if name.endswith(decoding))
+
+
+def _number_of_translation(attended: bool, decoding: str, quantity: str, digits: int) -> str:
+    return f"{_of_translation(attended, decoding)[quantity]:.{digits}f}"
+
+
+for _name, _attended, _decoding, _quantity, _digits in (
+    ("none", False, "greedy", "bleu", 1),
+    ("attention", True, "greedy", "bleu", 1),
+    ("beam", True, "α = 0.7", "bleu", 1),
+    ("unnormalised", True, "α = 0", "bleu", 1),
+    ("none_chrf", False, "greedy", "chrf", 1),
+    ("attention_chrf", True, "greedy", "chrf", 1),
+    ("beam_length", True, "α = 0.7", "length", 2),
+    ("unnormalised_length", True, "α = 0", "length", 2),
+):
+    FIGURES[f"translation.{_name}"] = partial(
+        _number_of_translation, _attended, _decoding, _quantity, _digits
+    )
+
+
+for _name, _whose in (
+    ("by_word", "word by word (IBM model 1)"),
+    ("nearest", "nearest training sentence (TF-IDF)"),
+):
+    FIGURES[f"translation.{_name}"] = lambda whose=_whose: (
+        f"{record('translation/report.json')['baselines']['test'][whose]:.1f}"
+    )
+
+
+@figure("translation.verses")
+def _() -> str:
+    return f"{record('translation/report.json')['pairs']['test']:,}"
+
+
+@figure("translation.learned")
+def _() -> str:
+    return f"{record('translation/report.json')['pairs']['train']:,}"
+
+
+def _translated_by_length(attended: bool, place: int) -> str:
+    """BLEU of the shortest or of the longest sources."""
+    found = record("translation/report.json")
+    name = list(found["variants"])[-1] if attended else "without attention"
+    return f"{found['by_length'][name][place]['bleu']:.1f}"
+
+
+for _name, _attended in (("none", False), ("attention", True)):
+    for _end, _place in (("short", 0), ("long", -1)):
+        FIGURES[f"translation.{_name}_{_end}"] = partial(_translated_by_length, _attended, _place)

@@ -391,3 +391,21 @@ def speech_recognition() -> str:
         f"{sum(unseen) / len(unseen):.1f} % right in the mean, {min(unseen):.1f} % of the hardest; "
         f"{run_of(speakers)} ({_at('speech_recognition_speakers')})."
     )
+
+
+@recorded
+def translation() -> str:
+    """BLEU of verses with attention and without, beside what is no network."""
+    report = record("translation/report.json")
+    split = report["split"]
+    models = [
+        f"{scores['bleu']:.1f} {name}, {decoding}"
+        for name, one in report["variants"].items()
+        for decoding, scores in one["decodings"].items()
+    ]
+    baselines = [f"{bleu:.1f} {name}" for name, bleu in report["baselines"][split].items()]
+    return (
+        f"BLEU of {report['pairs'][split]:,} {report['corpus']} of the {split} part: "
+        f"{'; '.join(models)}. Against {' and '.join(baselines)}. {run_of(report)} "
+        f"({_at('translation')})."
+    )

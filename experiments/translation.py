@@ -18,7 +18,11 @@ Corpora: the Bible in English and Spanish, verse by verse and split by book (pre
 from its own files (preset multi30k), other files with a sentence a line, and the hub's. The preset
 `full` is a network of the published size on Multi30k.
 
-Recorded: see docs/results/translation/report.md.
+Recorded: BLEU of 500 verses of the test part: 1.7 without attention, greedy; 16.4 additive
+attention, greedy; 0.0 additive attention, beam of 5, α = 0; 19.0 additive attention, beam of 5, α =
+0.7. Against 10.4 word by word (IBM model 1) and 6.3 nearest training sentence (TF-IDF). `python -m
+experiments.translation compare`, 5.2 minutes on 2 cores of AMD EPYC
+(docs/results/translation/report.md).
 """
 
 import json
