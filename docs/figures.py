@@ -576,7 +576,7 @@ def _() -> str:
 # Sequential digits
 
 
-def _digits() -> dict[str, Any]:
+def _sequential_digits() -> dict[str, Any]:
     return record("sequential_digits/report.json")
 
 
@@ -593,7 +593,7 @@ for _name, _read in (
         lambda report: _without_sequence(report, "one-to-one network, all pixels at once"),
     ),
 ):
-    FIGURES[f"sequential_digits.{_name}"] = lambda read=_read: read(_digits())
+    FIGURES[f"sequential_digits.{_name}"] = lambda read=_read: read(_sequential_digits())
 
 
 def _without_sequence(report: dict[str, Any], name: str) -> str:
