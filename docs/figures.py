@@ -906,6 +906,7 @@ def _best_in_time() -> dict[str, Any]:
 FIGURES["speech_recognition.best_in_time"] = lambda: (
     f"{100 * _best_in_time()['character_error_rate']:.1f}"
 )
+FIGURES["speech_recognition.best_in_time_wait"] = lambda: f"{1000 * _best_in_time()['delay']:.0f}"
 
 
 # Translation

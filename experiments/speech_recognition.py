@@ -30,10 +30,10 @@ digits: 98.7 % of the validation part written right, against 95.0 % of the neare
 strings 3.0 % of digits wrong; `python -m experiments.speech_recognition train --preset digits
 --data.path ../shared/data/free_spoken_digits/recordings.zip`, 1.2 minutes on 2 cores of AMD EPYC
 (docs/results/speech_recognition_digits/report.md). Digits of strings wrong, and the mean wait from
-the end of a digit on: both directions: 6.8 %, +1090 ms; one direction: 83.5 %, no string right; one
-direction by +0 ms: 39.4 %, -349 ms; one direction by -100 ms: 42.9 %, -336 ms; `python -m
-experiments.speech_recognition latency --data.path
-../shared/data/free_spoken_digits/recordings.zip`, 2.3 minutes on 2 cores of AMD EPYC
+the end of a digit on: both directions: 3.7 %, +1074 ms; one direction: 38.5 %, -344 ms; one
+direction by -100 ms: 59.8 %, -234 ms; one direction by +50 ms: 14.9 %, -11 ms; one direction by
++200 ms: 10.7 %, +94 ms; `python -m experiments.speech_recognition latency --data.path
+../shared/data/free_spoken_digits/recordings.zip`, 1.8 minutes on 2 cores of AMD EPYC
 (docs/results/speech_recognition_latency/report.md). Speakers never heard: 54.8 % right in the mean,
 16.9 % of the hardest; `python -m experiments.speech_recognition speakers --data.path
 ../shared/data/free_spoken_digits/recordings.zip`, 2.8 minutes on 2 cores of AMD EPYC

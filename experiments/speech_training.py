@@ -242,14 +242,12 @@ PRESETS["speakers"] = replace(
     preset="speakers",
     run=RUN.with_name("speech_recognition_speakers"),
     joining=replace(PRESETS["digits"].joining, count=1500),
-    optimizer=replace(PRESETS["digits"].optimizer, total_steps=450),
-    speeds=(0.85, 1.0, 1.15),
+    optimizer=replace(PRESETS["digits"].optimizer, total_steps=400),
 )
 PRESETS["latency"] = replace(
     PRESETS["speakers"],
     preset="latency",
     run=RUN.with_name("speech_recognition_latency"),
-    speeds=(1.0,),
     optimizer=replace(PRESETS["digits"].optimizer, total_steps=600),
 )
 
