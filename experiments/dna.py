@@ -986,7 +986,7 @@ def promoter_baselines(sequences: Sequences) -> dict[str, float]:
         said = cross_val_predict(
             LogisticRegression(max_iter=2000), rows, sequences.labels, cv=LeaveOneOut()
         )
-        found[name] = float(np.equal(said, sequences.labels).mean())
+        found[name] = float((np.asarray(said) == sequences.labels).mean())
     return found
 
 
