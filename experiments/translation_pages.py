@@ -107,22 +107,24 @@ def draw_by_length(summary: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(8, 4.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    colors = ["#cc6633", "#4477aa", "#228833", "#aa3377"]
+    colors = ["#cc6633", "#4477aa", "#228833", "#aa3377", "#66ccee"]
     most, bins = 0.0, dict[float, str]()
     for name, rows in summary["by_length"].items():
         middles = [(row["from"] + row["to"]) / 2 for row in rows]
         bins |= {m: f"{row['from']}–{row['to']}" for m, row in zip(middles, rows, strict=True)}
         values = [row[METRIC] for row in rows]
-        most = max(most, *values)
+        most = max([most, *values])
         if name in summary["baseline_scores"]:
             axes.plot(middles, values, ":", color="#888888", linewidth=1.2)
         else:
             axes.plot(middles, values, "o-", color=colors.pop(0), markersize=4, label=name)
             continue
+        if not rows:  # every bin has too few sentences
+            continue
         axes.annotate(name, (middles[-1], values[-1]), fontsize=7, color="#555555", ha="right",
                       xytext=(0, 4), textcoords="offset points")  # fmt: skip
     limit = summary["longest_words"] + 0.5
-    if limit < max(bins):
+    if limit < max(bins, default=0):
         axes.axvline(limit, color="#bbbbbb", linewidth=1)
         axes.text(limit, 0, " longer than learned from", fontsize=7, color="#555555", va="bottom")
     axes.set_xticks(list(bins), list(bins.values()))

@@ -10,6 +10,7 @@ import pytest
 from experiments import translation as experiment
 from experiments import translator
 from experiments.subwords import Languages, learn_subwords
+from experiments.translation_pages import draw_by_length
 
 pytestmark = pytest.mark.xdist_group("translation")  # they share one run
 
@@ -243,6 +244,21 @@ def test_bleu_by_length_is_bleu_of_each_bin():
     assert rows[0]["bleu"] == pytest.approx(100)
     assert rows[1]["bleu"] == pytest.approx(translator.scores_of(texts[:25], texts[20:45])["bleu"])
     assert translator.scores_of([texts[0]] * 2, texts[:2])["length"] == pytest.approx(1)
+
+
+def test_a_picture_of_too_few_sentences_is_empty(tmp_path):
+    picture = tmp_path / "picture.png"
+    by_length = {name: [] for name in [*experiment.NAMES.values(), "sampled", "by word"]}
+    draw_by_length(
+        {
+            "by_length": by_length,
+            "baseline_scores": {"by word": {}},
+            "longest_words": 20,
+            "split": "test",
+        },
+        picture,
+    )
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_ways_to_decode_are_told_apart():
