@@ -968,3 +968,69 @@ def _translated_by_length(attended: bool, place: int) -> str:
 for _name, _attended in (("none", False), ("attention", True)):
     for _end, _place in (("short", 0), ("long", -1)):
         FIGURES[f"translation.{_name}_{_end}"] = partial(_translated_by_length, _attended, _place)
+
+
+# DNA
+
+
+def _dna(task: str, whose: str | None) -> dict[str, Any]:
+    """The scores of one in the table of a task; of the network itself if nobody else is named."""
+    report = record(f"dna_{task}/report.json")
+    if whose is None:
+        return report["test"]
+    if task == "genome":
+        return report["scores"][whose]
+    if whose == "the same in one direction":
+        return report["one_direction"]
+    return report["baseline_scores"]["test"][whose]
+
+
+for _name, _whose in (
+    ("accuracy", None),
+    ("one_direction", "the same in one direction"),
+    ("positions", "base at each position, logistic regression"),
+    ("kmers", "k-mers, logistic regression"),
+    ("majority", "the most frequent class"),
+):
+    FIGURES[f"dna_splice.{_name}"] = lambda whose=_whose: (
+        f"{100 * _dna('splice', whose)['accuracy']:.1f}"
+    )
+for _name in ("train", "test"):
+    FIGURES[f"dna_splice.{_name}"] = lambda name=_name: (
+        f"{record('dna_splice/report.json')['sequences'][name]:,}"
+    )
+for _name, _whose in (
+    ("accuracy", None),
+    ("one_direction", "the same in one direction"),
+    ("hexamers", "hexamers of a window"),
+    ("hidden_markov", "hexamers along a chain of hidden states"),
+    ("glimmer", "GLIMMER 3"),
+):
+    FIGURES[f"dna_genome.{_name}"] = lambda whose=_whose: (
+        f"{100 * _dna('genome', whose)['accuracy']:.1f}"
+    )
+for _name, _whose in (("both", "this network"), ("one", "the same in one direction")):
+    for _place, _bin in (("after", 0), ("beyond", -1)):
+
+        def _after_changes(whose: str = _whose, place: int = _bin) -> str:
+            shares = record("dna_genome/report.json")["after_changes"][whose]
+            return f"{100 * list(shares.values())[place]:.1f}"
+
+        FIGURES[f"dna_genome.{_name}_{_place}"] = _after_changes
+
+
+@figure("dna_promoters.errors")
+def _() -> str:
+    return str(record("dna_promoters/report.json")["test"]["errors"])
+
+
+for _name, _whose in (
+    ("positions", "base at each position, logistic regression"),
+    ("kmers", "k-mers, logistic regression"),
+):
+
+    def _promoter_errors(whose: str = _whose) -> str:
+        report = record("dna_promoters/report.json")
+        return str(round((1 - report["baselines"]["test"][whose]) * report["sequences"]))
+
+    FIGURES[f"dna_promoters.{_name}"] = _promoter_errors

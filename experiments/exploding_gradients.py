@@ -15,7 +15,7 @@ nothing, ln 2 nats a bit; "learned" of one that ends below a tenth of that. What
 loss of the last tenth of the steps.
 
 Recorded: runs that diverged from a spectral radius of 3: no clipping 88%, by norm 0%, by value 0%.
-`python -m experiments.exploding_gradients --preset demo`, on 2 cores of AMD EPYC
+`python -m experiments.exploding_gradients --preset demo`, 0.5 minutes on 2 cores of AMD EPYC
 (docs/results/exploding_gradients/report.md).
 """
 
