@@ -113,6 +113,7 @@ def test_a_run_learns_and_leaves_its_record(run, corpus):
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_finished_run_is_reported_again_not_trained_again(run, command, capsys):
     log, report = (run / "metrics.jsonl").read_text(), json.loads((run / "report.json").read_text())
     experiment.main(command)

@@ -11,6 +11,8 @@ import pytest
 from experiments import depth_and_direction as experiment
 from experiments.data.agreement_sentences import NUMBER_OF, WORDS
 
+pytestmark = pytest.mark.xdist_group("depth_and_direction")  # they share one run
+
 CONFIG = experiment.PRESETS["smoke"]
 SMALL = ["--preset=smoke", "--tasks", "adding", "--workers=1"]
 

@@ -148,6 +148,7 @@ def test_one_direction_is_trained_and_reported(task, junctions, genome_file, tmp
     assert (tmp_path / "one_direction" / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_genome_is_learned_beside_its_baselines(genome_run):
     report = json.loads((genome_run / "report.json").read_text())
     scores = report["scores"]
@@ -158,6 +159,7 @@ def test_a_genome_is_learned_beside_its_baselines(genome_run):
     assert (genome_run / "genome.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_sequences_are_labelled_short_and_long_and_written(genome_run, tmp_path, capsys):
     rng = random.Random(2)
     gene = "".join(rng.choice(("AAG", "GAA", "GCT")) for _ in range(60))

@@ -12,6 +12,8 @@ from experiments.agreement import hidden_size_of
 from rnnjax.models.checks import reads_vectors
 from rnnjax.recurrences import REGISTRY
 
+pytestmark = pytest.mark.xdist_group("memory_probes")  # they share one run
+
 SMALL = ["--preset=smoke", "--tasks", "adding", "--workers=1", "--lengths", "4", "5", "6", "7"]
 
 

@@ -62,6 +62,7 @@ def test_a_run_learns_and_leaves_its_record(run):
         assert (run / name).read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 def test_the_finished_run_is_reported_again_not_trained_again(run, data, capsys):
     before = (run / "metrics.jsonl").read_text()
     experiment.main(["train", *SMALL, f"--run={run}", f"--data.path={data}", "--shown=0"])
@@ -95,6 +96,7 @@ def test_images_of_all_kinds_are_told(run, tmp_path, capsys):
     assert "perhaps --dark-on-light?" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_recurrences_are_compared_and_what_is_done_is_kept(run, data, tmp_path, capsys):
     folder = tmp_path / "run"
     folder.mkdir()
