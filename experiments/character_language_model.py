@@ -35,12 +35,11 @@ import numpy as np
 import tyro
 
 from experiments.command_line import one_line_errors, preset_named, say
-from experiments.trained_run import best_state, code_of, made_by
+from experiments.trained_run import best_state, code_of, made_by, params_to_use
 from rnnjax.decoding.sampling import check_sampling
 from rnnjax.layers.checks import check_size
 from rnnjax.models.language_model import (
     LanguageModelConfig,
-    LanguageModelParams,
     init_language_model,
     initial_state,
     language_model_loss,
@@ -54,7 +53,6 @@ from rnnjax.training.files import replace_text
 from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
-from rnnjax.training.optimizer_links import averaged_params
 from rnnjax.training.placement import make_placed_train_step, place_rows, plan_of
 from rnnjax.training.precision import PrecisionPolicy
 from rnnjax.training.run_folder import RunFolder, open_run_folder, read_config
@@ -303,14 +301,6 @@ def new_state(config: Train, model: LanguageModelConfig) -> TrainState:
     memory = initial_state(model, params, (config.batch_size,))
     optimizer, loss_scale = build_optimizer(config.optimizer), config.precision.loss_scale()
     return initial_train_state(params, optimizer, memory, key, loss_scale)
-
-
-def params_to_use(config: Train, state: TrainState) -> LanguageModelParams:
-    """Of the state, the moving average if the optimiser keeps one, else the parameters."""
-    decay = config.optimizer.average_decay
-    if decay is None:
-        return state.params
-    return averaged_params(decay, state.params, state.optimizer_state)
 
 
 def beginning(texts: list[str], characters: int) -> list[str]:

@@ -53,7 +53,7 @@ from experiments.date_pages import (
     report_page,
     scores_table,
 )
-from experiments.trained_run import best_state, code_of
+from experiments.trained_run import best_state, code_of, params_to_use
 from rnnjax.decoding.beam_search import Hypotheses
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dropout import check_rate
@@ -78,7 +78,6 @@ from rnnjax.training.files import replace_text
 from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
-from rnnjax.training.optimizer_links import averaged_params
 from rnnjax.training.placement import make_placed_train_step, place_rows, plan_of
 from rnnjax.training.precision import PrecisionPolicy
 from rnnjax.training.run_folder import RunFolder, open_run_folder, read_config
@@ -471,14 +470,6 @@ def new_state(config: Train, model: EncoderDecoderConfig) -> TrainState:
     memory = jnp.zeros((), jnp.float32) if config.own_tokens else ()
     optimizer, loss_scale = build_optimizer(config.optimizer), config.precision.loss_scale()
     return initial_train_state(params, optimizer, memory, key, loss_scale)
-
-
-def params_to_use(config: Train, state: TrainState) -> EncoderDecoderParams:
-    """Of the state, the moving average if the optimiser keeps one, else the parameters."""
-    decay = config.optimizer.average_decay
-    if decay is None:
-        return state.params
-    return averaged_params(decay, state.params, state.optimizer_state)
 
 
 def loss_function(

@@ -62,7 +62,7 @@ from experiments.dna_pages import (
     splice_table,
 )
 from experiments.equal_parameters import nearest, parameter_count
-from experiments.trained_run import best_state, code_of
+from experiments.trained_run import best_state, code_of, params_to_use
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dropout import check_rate
 from rnnjax.models.window_network import (
@@ -82,7 +82,6 @@ from rnnjax.training.files import replace_text
 from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
-from rnnjax.training.optimizer_links import averaged_params
 from rnnjax.training.placement import make_placed_train_step, place_rows, plan_of
 from rnnjax.training.run_folder import RunFolder, open_run_folder, read_config
 from rnnjax.training.step import TrainState, initial_train_state
@@ -372,14 +371,6 @@ def new_state(config: Train, model: WindowNetworkConfig) -> TrainState:
     key_params, key = jax.random.split(jax.random.key(config.seed))
     params = init_window_network(key_params, model)
     return initial_train_state(params, build_optimizer(config.optimizer), (), key)
-
-
-def params_to_use(config: Train, state: TrainState) -> Any:
-    """Of the state, the moving average if the optimiser keeps one, else the parameters."""
-    decay = config.optimizer.average_decay
-    if decay is None:
-        return state.params
-    return averaged_params(decay, state.params, state.optimizer_state)
 
 
 class Network(NamedTuple):

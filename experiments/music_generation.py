@@ -47,8 +47,8 @@ import tyro
 from experiments.command_line import one_line_errors, preset_named, say
 from experiments.music.config import MAY_DIFFER, PRESETS, Generate, Train
 from experiments.music.files import check_tempo
-from experiments.music.task import Task, params_to_use
-from experiments.trained_run import best_state, code_of
+from experiments.music.task import Task
+from experiments.trained_run import best_state, code_of, params_to_use
 from rnnjax.decoding.sampling import check_sampling
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dropout import check_rate

@@ -40,7 +40,7 @@ import numpy as np
 import tyro
 
 from experiments.command_line import one_line_errors, preset_named, say
-from experiments.trained_run import best_state, code_of, made_by
+from experiments.trained_run import best_state, code_of, made_by, params_to_use
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dropout import check_rate
 from rnnjax.models.sequence_tagger import (
@@ -69,7 +69,6 @@ from rnnjax.training.files import replace_text
 from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
-from rnnjax.training.optimizer_links import averaged_params
 from rnnjax.training.placement import (
     Placement,
     make_placed_train_step,
@@ -456,14 +455,6 @@ def new_state(config: Train, model: SequenceTaggerConfig) -> TrainState:
     params = init_sequence_tagger(key_params, model)
     optimizer, loss_scale = build_optimizer(config.optimizer), config.precision.loss_scale()
     return initial_train_state(params, optimizer, (), key, loss_scale)
-
-
-def params_to_use(config: Train, state: TrainState) -> SequenceTaggerParams:
-    """Of the state, the moving average if the optimiser keeps one, else the parameters."""
-    decay = config.optimizer.average_decay
-    if decay is None:
-        return state.params
-    return averaged_params(decay, state.params, state.optimizer_state)
 
 
 class Tagger(NamedTuple):

@@ -50,7 +50,7 @@ from experiments.sentiment_pages import (
     scale_names,
     table_of_scores,
 )
-from experiments.trained_run import best_state, code_of
+from experiments.trained_run import best_state, code_of, params_to_use
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dropout import check_rate
 from rnnjax.models.sequence_classifier import (
@@ -73,7 +73,6 @@ from rnnjax.training.files import replace_text
 from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
-from rnnjax.training.optimizer_links import averaged_params
 from rnnjax.training.placement import (
     Placement,
     make_placed_train_step,
@@ -380,14 +379,6 @@ def new_state(config: Train, model: SequenceClassifierConfig) -> TrainState:
     params = init_sequence_classifier(key_params, model)
     optimizer, loss_scale = build_optimizer(config.optimizer), config.precision.loss_scale()
     return initial_train_state(params, optimizer, (), key, loss_scale)
-
-
-def params_to_use(config: Train, state: TrainState) -> Any:
-    """Of the state, the moving average if the optimiser keeps one, else the parameters."""
-    decay = config.optimizer.average_decay
-    if decay is None:
-        return state.params
-    return averaged_params(decay, state.params, state.optimizer_state)
 
 
 # Compiled functions are kept by what they are made of, so that seeds share them.

@@ -30,7 +30,7 @@ from experiments.speech_features import (
     windows_of,
 )
 from experiments.speech_scores import METRIC, error_rates
-from experiments.trained_run import code_of
+from experiments.trained_run import code_of, params_to_use
 from rnnjax.layers.checks import check_size
 from rnnjax.layers.dropout import check_rate
 from rnnjax.losses.ctc import LabelWindows
@@ -46,7 +46,6 @@ from rnnjax.training.files import replace_text
 from rnnjax.training.fingerprint import fingerprint
 from rnnjax.training.loop_config import LoopConfig
 from rnnjax.training.optimizer import OptimizerConfig, build_optimizer
-from rnnjax.training.optimizer_links import averaged_params
 from rnnjax.training.placement import Placement, make_placed_train_step, place_rows, plan_of
 from rnnjax.training.precision import PrecisionPolicy
 from rnnjax.training.run_folder import RunFolder, open_run_folder
@@ -550,14 +549,6 @@ def new_state(config: Train, model: TranscriberConfig) -> TrainState:
     params = init_transcriber(key_params, model)
     optimizer, loss_scale = build_optimizer(config.optimizer), config.precision.loss_scale()
     return initial_train_state(params, optimizer, (), key, loss_scale)
-
-
-def params_to_use(config: Train, state: TrainState) -> Any:
-    """Of the state, the moving average if the optimiser keeps one, else the parameters."""
-    decay = config.optimizer.average_decay
-    if decay is None:
-        return state.params
-    return averaged_params(decay, state.params, state.optimizer_state)
 
 
 # Kept by what it is made of, so that the models of a comparison share what is compiled.

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import rnnjax
+from rnnjax.training.optimizer import OptimizerConfig
+from rnnjax.training.optimizer_links import averaged_params
 from rnnjax.training.step import TrainState
 
 
@@ -55,6 +57,23 @@ def best_state(
     if restored is None:
         raise FileNotFoundError(f"run: got {run} without a checkpoint, expected at least one")
     return restored.state
+
+
+class Optimized(Protocol):
+    """The config of an experiment that is trained."""
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """The algorithm, clipping, warm-up and decay."""
+        ...
+
+
+def params_to_use(config: Optimized, state: TrainState) -> Any:
+    """Of the state, the moving average if the optimiser keeps one, else the parameters."""
+    decay = config.optimizer.average_decay
+    if decay is None:
+        return state.params
+    return averaged_params(decay, state.params, state.optimizer_state)
 
 
 def made_by(report: Mapping[str, Any]) -> str:

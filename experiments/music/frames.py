@@ -16,7 +16,7 @@ from experiments.music.checks import Corpus
 from experiments.music.config import Generate, Train
 from experiments.music.events import Sounding
 from experiments.music.files import piano_roll_bytes, write_piece
-from experiments.music.task import Task, make_nats_of, params_to_use
+from experiments.music.task import Task, make_nats_of
 from experiments.music.windows import (
     Steps,
     Window,
@@ -24,7 +24,7 @@ from experiments.music.windows import (
     transposed,
     whole_windows,
 )
-from experiments.trained_run import made_by
+from experiments.trained_run import made_by, params_to_use
 from rnnjax.models.frame_model import (
     FrameBatch,
     FrameModelConfig,

@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.music.config import Train
 from experiments.music.windows import Window
-from rnnjax.training.optimizer_links import averaged_params
 from rnnjax.training.run_folder import RunFolder
 from rnnjax.training.step import LossFunction, TrainState
 
@@ -28,14 +26,6 @@ class Task(NamedTuple):
     batch_at: Callable[[int], Any]
     evaluate: Callable[[Any], dict[str, float]]  # of params
     report: Callable[[Any, int, RunFolder], dict[str, Any]]  # of params and step
-
-
-def params_to_use(config: Train, state: TrainState) -> Any:
-    """Of the state, the moving average if the optimiser keeps one, else the parameters."""
-    decay = config.optimizer.average_decay
-    if decay is None:
-        return state.params
-    return averaged_params(decay, state.params, state.optimizer_state)
 
 
 def make_nats_of(

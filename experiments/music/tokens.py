@@ -16,9 +16,9 @@ from experiments.baselines import character_ngram
 from experiments.music.checks import Corpus, Heard, counted, counts_table, heard_chorale, heard_tune
 from experiments.music.config import Data, Generate, Train
 from experiments.music.files import piano_roll_bytes, write_piece
-from experiments.music.task import Task, make_nats_of, params_to_use
+from experiments.music.task import Task, make_nats_of
 from experiments.music.windows import Steps, Window, training_windows, whole_windows
-from experiments.trained_run import made_by
+from experiments.trained_run import made_by, params_to_use
 from rnnjax.losses.cross_entropy import cross_entropy_per_step
 from rnnjax.models.language_model import (
     LanguageModelConfig,
